@@ -1,0 +1,1 @@
+"""Announcing a service: health, policy, speakers."""

@@ -1,0 +1,1 @@
+"""The HTTP cache: rules, keys, stores. The rules are pure."""

@@ -1,0 +1,1 @@
+"""Typed values for everything that configures Atoll; pure."""

@@ -1,0 +1,167 @@
+"""Specs: what should be. Sites, routes, origins, pools, PoPs and functions as typed, immutable values.
+
+The control plane stores these, an agent turns them into a `Snapshot` for its PoP, an edge worker compiles
+the snapshot. Everything here is a value: no I/O. Times carry their unit in the name, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+DEFAULT_TENANT = "default"
+
+Consistency = Literal["eventual", "merged", "critical"]
+
+
+class OriginSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that holds the truth. `host` is its name in the network's own name table."""
+
+    host: str  # e.g. "us-origin.example.com": what functions and pools call it
+    url: str  # e.g. "http://127.0.0.1:9611": where it really listens
+    region: str = ""  # continent code (NA, EU, AS, ...), for people
+    lat: float = 0.0
+    lon: float = 0.0
+    health_path: str = "/health"
+
+
+class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Origins that can answer for each other. Tried nearest first; `failover` last."""
+
+    name: str
+    origins: tuple[str, ...]  # OriginSpec.host
+    failover: str = ""  # OriginSpec.host of the last resort
+    connect_timeout_s: float = 1.0
+    response_timeout_s: float = 10.0  # until the response's head
+    health_interval_s: float = 1.0
+    health_timeout_s: float = 2.0
+    rise: int = 2
+    fall: int = 2
+
+
+class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a site's routing table; the longest matching `path` prefix wins.
+
+    `path` is a prefix pattern: "/*" everything, "/api/*" a subtree, "/exact" one path.
+    """
+
+    path: str = "/*"
+    function: str = ""  # name of a function that answers viewer requests
+    pool: str = ""  # PoolSpec.name, the origin when no function answers
+    cache: bool = True
+    consistency: Consistency = "eventual"
+    stale_if_error_s: int = 86_400  # serve stale this long past freshness when no origin answers
+
+
+class SiteSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A web site. `host` is canonical: cache keys, purges and function URLs use it."""
+
+    name: str
+    host: str
+    aliases: tuple[str, ...] = ()
+    routes: tuple[RouteSpec, ...] = ()
+    tenant: str = DEFAULT_TENANT
+
+
+class PopSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A point of presence. `index` fixes its ports; `code` is what `X-Edge-Location` says."""
+
+    code: str  # "lhr"
+    index: int
+    asn: int
+    city: str  # key of atoll.internet.geography's city table, e.g. "london"
+    country: str  # ISO 3166 alpha-2
+    continent: str
+    lat: float
+    lon: float
+    http_port: int  # on `address`: the PoP's own unicast side (the gateway speaks PROXY v2 to it)
+    https_port: int
+    address: str = "127.0.0.1"
+    workers: int = 1
+
+
+class EyeballSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A network of users in a city: what `<city>.localhost` makes of a browser."""
+
+    city: str  # "tokyo", "new-york"
+    asn: int
+    country: str
+    continent: str
+    lat: float
+    lon: float
+    address4: str  # the source address the gateway puts into PROXY v2
+    address6: str
+    label: str = ""  # "Tokyo"
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole network, as `atoll up` runs it."""
+
+    name: str
+    prefixes: tuple[str, ...]  # announced by every PoP, e.g. ("192.0.2.0/24", "2001:db8:a70::/48")
+    anycast4: str
+    anycast6: str
+    pops: tuple[PopSpec, ...]
+    eyeballs: tuple[EyeballSpec, ...]
+    origins: tuple[OriginSpec, ...]
+    pools: tuple[PoolSpec, ...]
+    sites: tuple[SiteSpec, ...]
+    default_site: str  # SiteSpec.name served on `<city>.localhost`
+    development: bool = True  # 404 pages name the known hosts
+
+
+class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable version of a function. `id` is the first 16 hex digits of the bundle's SHA-256."""
+
+    id: str
+    bundle: str  # full SHA-256 of the bundle, its name in the object store
+    number: int  # 1, 2, 3 ... in order of deployment, for people
+    created_s: float  # seconds since the epoch
+    size: int  # bytes of the bundle
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A function, the versions it has had and the one that serves."""
+
+    name: str
+    active: str  # FunctionVersion.id; "" when none has been activated
+    versions: tuple[FunctionVersion, ...] = ()
+    routes: tuple[str, ...] = ()  # wrangler route patterns: "www.example.com/*"
+    tenant: str = DEFAULT_TENANT
+
+
+class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle says of itself: the part of wrangler.toml that the runtime needs."""
+
+    name: str
+    main: str  # file name inside the bundle
+    syntax: Literal["modules", "service-worker"]
+    compatibility_date: str
+    compatibility_flags: tuple[str, ...] = ()
+    vars: dict[str, str | int | float | bool | list[object] | dict[str, object]] = {}
+    routes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # every file of the bundle, sorted; modules by their ending
+
+
+class FunctionRuntime(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a function's active version answers on this PoP."""
+
+    name: str
+    version: str
+    socket: str  # path of the unix socket its host listens on
+    routes: tuple[str, ...] = ()
+    tenant: str = DEFAULT_TENANT
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an edge worker of one PoP needs, as one value. Applied atomically, kept on disk.
+
+    `seq` grows with every change of the network's specs; a worker acknowledges the seq it serves.
+    """
+
+    v: int = 1
+    seq: int
+    pop: PopSpec
+    network: NetworkSpec
+    functions: tuple[FunctionRuntime, ...] = ()

@@ -1,0 +1,1 @@
+"""Programs at the edge, one folder per dialect."""

@@ -1,0 +1,1 @@
+"""Protocol engines, header fields, TLS and the origin client."""

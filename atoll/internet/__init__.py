@@ -1,0 +1,1 @@
+"""An AS-level model of the Internet: propagation, catchment, geography. Pure."""

@@ -1,0 +1,1 @@
+"""The local network around the PoPs: emulated Internet, eyeball gateway, origins."""

@@ -1,0 +1,1 @@
+"""Composition roots: the supervisor and one file per role."""

@@ -1,0 +1,1 @@
+"""Every versioned format: messages between roles, frames, snapshots."""

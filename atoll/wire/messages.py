@@ -1,0 +1,272 @@
+"""Every message that one role sends another, by conversation. Tagged structs, one sentence each.
+
+The tag is the class name. New fields get defaults; a field is never given a new meaning.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from atoll.config.spec import Snapshot
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+# --- any conversation
+
+
+class Ok(_Message, frozen=True, kw_only=True):
+    """Done."""
+
+    seq: int = 0
+
+
+class Failed(_Message, frozen=True, kw_only=True):
+    """Not done, and why: `AtollError`'s three parts."""
+
+    message: str
+    hint: str = ""
+    where: str = ""
+
+
+# --- agent -> edge worker (edge-<i>.sock)
+
+
+class ApplySnapshot(_Message, frozen=True, kw_only=True):
+    """Serve this from now on; answered `Ok(seq)` once every new request is routed by it."""
+
+    snapshot: Snapshot
+
+
+class GetEdgeStats(_Message, frozen=True, kw_only=True):
+    """Answered `EdgeStats`."""
+
+
+class EdgeStats(_Message, frozen=True, kw_only=True):
+    """An edge worker's counters since it started."""
+
+    seq: int
+    requests: int
+    hits: int
+    misses: int
+    stale: int
+    bypass: int
+    errors: int
+    connections: int
+    cache_bytes: int
+    cache_objects: int
+    origins_up: dict[str, bool] = {}
+
+
+class DrainEdge(_Message, frozen=True, kw_only=True):
+    """Finish what is open, ask clients to go (`Connection: close`, GOAWAY); answered `Ok` when idle."""
+
+    grace_s: float = 5.0
+
+
+# --- agent, network daemon, command line -> PoP supervisor (supervisor.sock)
+
+
+class EnsureHost(_Message, frozen=True, kw_only=True):
+    """Run a function host; answered `HostReady` when it answers its ping, `Failed` with its own words.
+
+    Asking twice for the same `id` answers for the one that runs.
+    """
+
+    id: str  # "<tenant>.<function>.<version>"
+    bundle_dir: str  # unpacked bundle with manifest.json in it
+    memory_mb: int = 128
+
+
+class HostReady(_Message, frozen=True, kw_only=True):
+    """The host answers on `socket`; the supervisor holds that socket, so the path outlives restarts."""
+
+    id: str
+    socket: str
+    pid: int
+    start_ms: float
+
+
+class StopHost(_Message, frozen=True, kw_only=True):
+    """Stop a host after `grace_s` for what it still answers; answered `Ok`."""
+
+    id: str
+    grace_s: float = 2.0
+
+
+class GetProcesses(_Message, frozen=True, kw_only=True):
+    """Answered `Processes`."""
+
+
+class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One supervised process."""
+
+    name: str  # "edge-0", "agent", "anycast", "fn:default.smart-routing.1f..."
+    pid: int
+    state: str  # starting | ready | stopped | backoff
+    restarts: int = 0
+    uptime_s: float = 0.0
+    rss: int = 0  # bytes, private where the kernel says
+    cpu_s: float = 0.0
+    detail: str = ""
+
+
+class Processes(_Message, frozen=True, kw_only=True):
+    """Everything a supervisor looks after, itself first."""
+
+    processes: tuple[ProcessInfo, ...]
+    draining: bool = False
+
+
+class RestartRole(_Message, frozen=True, kw_only=True):
+    """Restart one role by name; answered `Ok` when the new one is ready."""
+
+    name: str
+
+
+class Stop(_Message, frozen=True, kw_only=True):
+    """Stop everything below and leave; answered `Ok` just before."""
+
+
+# --- network daemon (network.sock), asked by the API
+
+
+class GetNetwork(_Message, frozen=True, kw_only=True):
+    """Answered `NetworkStatus`."""
+
+
+class PopState(msgspec.Struct, frozen=True, kw_only=True):
+    """A PoP as the daemon sees it."""
+
+    code: str
+    state: str  # up | down | draining | starting
+    processes: tuple[ProcessInfo, ...] = ()
+
+
+class NetworkStatus(_Message, frozen=True, kw_only=True):
+    """Every process of the network."""
+
+    pops: tuple[PopState, ...]
+    processes: tuple[ProcessInfo, ...]  # nats, api, gateway, origins, the daemon itself
+
+
+class PopCommand(_Message, frozen=True, kw_only=True):
+    """`kill` (SIGKILL, all of the PoP's processes at once), `start`, `stop`; answered `Ok`.
+
+    Drain and undrain are intents for the PoP's anycast role: see `SetIntent`.
+    """
+
+    pop: str
+    action: str
+
+
+class ProcessSignal(_Message, frozen=True, kw_only=True):
+    """Kill one process by name (`nats`, `lhr/agent`, `lhr/edge-0`), for fault drills; answered `Ok`."""
+
+    name: str
+
+
+# --- anycast role: its own socket (anycast.sock)
+
+
+class SetIntent(_Message, frozen=True, kw_only=True):
+    """What the operator wants of this PoP; kept on disk. Answered `Ok` when policy has acted on it."""
+
+    drain: bool
+
+
+class GetAnycast(_Message, frozen=True, kw_only=True):
+    """Answered `AnycastStatus`."""
+
+
+class AnycastStatus(_Message, frozen=True, kw_only=True):
+    """What a PoP announces and why."""
+
+    pop: str
+    healthy: bool
+    drain: bool
+    announced: tuple[str, ...]  # prefixes
+    session_up: bool
+    prepend: int = 0
+    communities: tuple[str, ...] = ()
+    reason: str = ""
+    events: tuple[str, ...] = ()  # newest last, "2026-01-01T00:00:00.000Z text"
+
+
+# --- emulated Internet (internet.sock): a speaker's session
+
+
+class SpeakerOpen(_Message, frozen=True, kw_only=True):
+    """A speaker's first message; the session is the connection: when it drops, the routes go."""
+
+    pop: str
+    asn: int
+
+
+class RouteAnnounce(_Message, frozen=True, kw_only=True):
+    """Announce `prefix` (implicitly replaces what was announced). Answered `Ok` when propagated."""
+
+    prefix: str
+    prepend: int = 0
+    med: int = 0
+    communities: tuple[str, ...] = ()
+
+
+class RouteWithdraw(_Message, frozen=True, kw_only=True):
+    """Withdraw `prefix`. Answered `Ok` when propagated."""
+
+    prefix: str
+
+
+class GetCatchment(_Message, frozen=True, kw_only=True):
+    """Answered `CatchmentTable`; `without` leaves PoPs out (a what-if, nothing changes)."""
+
+    without: tuple[str, ...] = ()
+
+
+class CatchmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one city's network goes."""
+
+    city: str
+    asn: int
+    pop: str  # "" when there is no route
+    as_path: tuple[int, ...]  # from the eyeball's AS to the origin AS, both included
+    rtt_ms: float
+
+
+class CatchmentTable(_Message, frozen=True, kw_only=True):
+    """Every city, in the order of the network's eyeballs."""
+
+    rows: tuple[CatchmentRow, ...]
+    latency: str = "off"  # off | real
+
+
+Message = (
+    Ok
+    | Failed
+    | ApplySnapshot
+    | GetEdgeStats
+    | EdgeStats
+    | DrainEdge
+    | EnsureHost
+    | HostReady
+    | StopHost
+    | GetProcesses
+    | Processes
+    | RestartRole
+    | Stop
+    | GetNetwork
+    | NetworkStatus
+    | PopCommand
+    | ProcessSignal
+    | SetIntent
+    | GetAnycast
+    | AnycastStatus
+    | SpeakerOpen
+    | RouteAnnounce
+    | RouteWithdraw
+    | GetCatchment
+    | CatchmentTable
+)

@@ -119,6 +119,7 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
     number: int  # 1, 2, 3 ... in order of deployment, for people
     created_s: float  # seconds since the epoch
     size: int  # bytes of the bundle
+    routes: tuple[str, ...] = ()  # its manifest's: a rollback brings back its routes too
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +127,7 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     active: str  # FunctionVersion.id; "" when none has been activated
+    previous: str = ""  # what was active before: kept warm, and where a rollback goes
     versions: tuple[FunctionVersion, ...] = ()
     routes: tuple[str, ...] = ()  # wrangler route patterns: "www.example.com/*"
     tenant: str = DEFAULT_TENANT

@@ -1,0 +1,91 @@
+"""The access log: one JSON line a request, made of pieces that were rendered before.
+
+A record is three references (time stamp, connection, response) appended to a list; joining and writing is
+done a few times a second, off the request's path. The file is reopened when it has been rotated away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from atoll.edge.clock import Clock
+from atoll.http.exchange import ConnectionInfo
+
+_FLUSH_S: Final = 0.25
+_MAX_PENDING: Final = 60_000  # pieces; three a record
+_MAX_FILE: Final = 64 * 1024 * 1024
+
+
+class AccessLog:
+    """Collects records and appends them to `path`."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self.pending: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._fd = self._open()
+
+    def add(self, conn: ConnectionInfo, tail: bytes) -> None:
+        """One record: `tail` is what `record_tail` made."""
+        self.pending += (self._clock.stamp, conn.log_prefix, tail)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_S, self.flush)
+        elif len(self.pending) > _MAX_PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending. A disk that refuses costs the records, never the requests."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        pending, self.pending = self.pending, []
+        if not pending:
+            return
+        try:
+            os.write(self._fd, b"".join(pending))
+            if os.fstat(self._fd).st_size > _MAX_FILE:
+                self._rotate()
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Write the rest."""
+        self.flush()
+        os.close(self._fd)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _rotate(self) -> None:
+        os.replace(self._path, self._path.with_suffix(".log.1"))
+        os.close(self._fd)
+        self._fd = self._open()
+
+
+def connection_prefix(conn: ConnectionInfo, city: str) -> bytes:
+    """The part of a record that a connection's requests share."""
+    fields = {"client": conn.client_ip, "city": city, "scheme": conn.scheme.decode(), "tls": conn.tls_version}
+    return b"," + msgspec.json.encode(fields)[1:-1]
+
+
+def record_tail(
+    method: bytes, host: bytes, target: bytes, status: int, size: int, verdict: str, duration_ms: float
+) -> bytes:
+    """The part of a record that belongs to the response, with the line's end."""
+    fields = {
+        "method": method.decode("latin-1"),
+        "host": host.decode("latin-1"),
+        "target": target.decode("latin-1"),
+        "status": status,
+        "bytes": size,
+        "cache": verdict,
+        "ms": round(duration_ms, 2),
+    }
+    return b"," + msgspec.json.encode(fields)[1:] + b"\n"

@@ -1,0 +1,167 @@
+"""Origins: the name table, health, and the order in which a pool's origins are asked.
+
+Nearest healthy origin first, then the others, the pool's failover last. A request moves on to the next origin
+when it could not be connected to, did not answer in time, or answered 502, 503 or 504, as long as nothing
+of it has been lost: no body, and a method that may be repeated (RFC 9110 §9.2.2). When every origin is
+marked down they are all tried all the same: a broken check must not take a site dark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+from atoll.config.spec import NetworkSpec, OriginSpec, PoolSpec, PopSpec
+from atoll.errors import RemoteError
+from atoll.http.exchange import RequestBody
+from atoll.http.fields import Headers
+from atoll.http.upstream import ResponseReader, UpstreamPool, fetch, render_request
+from atoll.internet.geography import great_circle_km
+
+_RETRY_STATUS: Final = frozenset((502, 503, 504))
+_REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+_DEFAULT_POOL: Final = PoolSpec(name="", origins=())
+
+
+class Origin:
+    """One origin: its connections and what its health checks say."""
+
+    def __init__(self, spec: OriginSpec, connect_timeout_s: float) -> None:
+        self.spec = spec
+        parts = urlsplit(spec.url)
+        self.pool = UpstreamPool((parts.hostname or "", parts.port or 80), connect_timeout_s)
+        self.up = True
+        self._streak = 0
+
+    def observe(self, ok: bool, policy: PoolSpec) -> None:
+        """A check's result: `rise` good ones bring it up, `fall` bad ones take it down."""
+        if ok == self.up:
+            self._streak = 0
+            return
+        self._streak += 1
+        if self._streak >= (policy.rise if ok else policy.fall):
+            self.up = ok
+            self._streak = 0
+
+
+class Origins:
+    """Every origin of the network as this PoP sees it."""
+
+    def __init__(self, pop: PopSpec, network: NetworkSpec) -> None:
+        self._pop = pop
+        self._specs = network.origins
+        policy = {host: pool for pool in network.pools for host in pool.origins}
+        self._policy = policy
+        self.by_host = {
+            spec.host: Origin(spec, policy.get(spec.host, _DEFAULT_POOL).connect_timeout_s)
+            for spec in network.origins
+        }
+        self._pools = {pool.name: (pool, self._order(pool)) for pool in network.pools}
+        self._tasks = [asyncio.ensure_future(self._watch(host, pool)) for host, pool in policy.items()]
+
+    def same(self, network: NetworkSpec) -> bool:
+        """Whether `network` has these very origins and pools, so that nothing needs to be rebuilt."""
+        pools = tuple(pool for pool, _ in self._pools.values())
+        return network.origins == self._specs and network.pools == pools
+
+    def close(self) -> None:
+        """Stop checking; open calls end by themselves."""
+        for task in self._tasks:
+            task.cancel()
+        for origin in self.by_host.values():
+            origin.pool.close()
+
+    def up(self) -> dict[str, bool]:
+        """Health by host."""
+        return {host: origin.up for host, origin in self.by_host.items()}
+
+    async def fetch(
+        self, pool_name: str, method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None
+    ) -> tuple[ResponseReader, str]:
+        """The response of the first origin of a pool that gives one, and that origin's host.
+
+        Raises:
+            RemoteError: no origin answered; the message is the last one's.
+        """
+        found = self._pools.get(pool_name)
+        if found is None:
+            raise RemoteError(f"no pool named {pool_name}", 502)
+        pool, order = found
+        request = render_request(method, target, host, headers, body)
+        repeatable = body is None and method in _REPEATABLE
+        last = RemoteError("the pool has no origins", 502)
+        candidates = self._candidates(order)
+        for position, origin in enumerate(candidates):
+            final = position == len(candidates) - 1 or not repeatable
+            try:
+                reader = await fetch(origin.pool, request, body, pool.response_timeout_s)
+            except RemoteError as error:
+                origin.observe(False, pool)
+                last = RemoteError(f"{origin.spec.host}: {error.message}", error.status)
+                if final:
+                    raise last from error
+                continue
+            if reader.status in _RETRY_STATUS and not final:
+                reader.cancel()
+                continue
+            return reader, origin.spec.host
+        raise last
+
+    async def fetch_backend(
+        self,
+        host: str,
+        method: bytes,
+        target: bytes,
+        authority: bytes,
+        headers: Headers,
+        body: RequestBody | None,
+        timeout_s: float,
+    ) -> ResponseReader:
+        """The response of one origin by its name in the network's table.
+
+        Raises:
+            RemoteError: the name is not in the table, or the origin did not answer.
+        """
+        origin = self.by_host.get(host)
+        if origin is None:
+            raise RemoteError(f"{host} is not in the network's name table", 530)
+        request = render_request(method, target, authority, headers, body)
+        return await fetch(origin.pool, request, body, timeout_s)
+
+    def _order(self, pool: PoolSpec) -> list[Origin]:
+        origins = [self.by_host[host] for host in pool.origins if host in self.by_host]
+        origins.sort(
+            key=lambda origin: great_circle_km(
+                self._pop.lat, self._pop.lon, origin.spec.lat, origin.spec.lon
+            )
+        )
+        last = self.by_host.get(pool.failover)
+        if last is not None and last not in origins:
+            origins.append(last)
+        return origins
+
+    def _candidates(self, order: list[Origin]) -> list[Origin]:
+        healthy = [origin for origin in order if origin.up]
+        return healthy + [origin for origin in order if not origin.up]
+
+    async def _watch(self, host: str, pool: PoolSpec) -> None:
+        origin = self.by_host.get(host)
+        if origin is None:
+            return
+        request = render_request(
+            b"GET", origin.spec.health_path.encode(), host.encode(), [(b"user-agent", b"atoll-health")], None
+        )
+        while True:
+            origin.observe(await _healthy(origin, request, pool.health_timeout_s), pool)
+            await asyncio.sleep(pool.health_interval_s)
+
+
+async def _healthy(origin: Origin, request: bytes, timeout_s: float) -> bool:
+    try:
+        reader = await fetch(origin.pool, request, None, timeout_s)
+        await reader.read_all(64 * 1024)
+    except RemoteError:
+        return False
+    return 200 <= reader.status < 300
+

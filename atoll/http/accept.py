@@ -1,0 +1,218 @@
+"""Accepting connections on an inherited socket: PROXY protocol first, then TLS, then the right engine.
+
+The PROXY header comes before the TLS handshake and has to be taken off the socket without a byte more, so
+the first bytes are peeked at before any transport exists. Engines are chosen by ALPN, or by HTTP/2's
+preface on a clear connection (prior knowledge, RFC 9113 §3.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from time import time
+from typing import Final, cast
+
+from atoll.errors import RemoteError
+from atoll.http import proxy_protocol
+from atoll.http.exchange import App, ConnectionInfo
+from atoll.http.h1 import H1Connection
+from atoll.http.h2 import H2Connection
+
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_PEEK: Final = 536  # the longest PROXY v2 header we take (16 + 216, with TLVs to spare)
+_BATCH: Final = 64  # connections accepted in one turn of the loop
+
+
+class Listener:
+    """One listening socket of a worker: accepts until closed, keeps its open connections."""
+
+    def __init__(
+        self, app: App, sock: socket.socket, tls: ssl.SSLContext | None = None, trusted: bool = False
+    ) -> None:
+        self._app = app
+        self._sock = sock
+        self._tls = tls
+        self._trusted = trusted
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections: set[H1Connection | H2Connection] = set()
+        self._accepting = True
+        self._loop.add_reader(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Accept no more; what is queued in the kernel stays for whoever shares the socket."""
+        if self._accepting:
+            self._accepting = False
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+    def forget(self, connection: H1Connection | H2Connection) -> None:
+        """`connection` has ended."""
+        self.connections.discard(connection)
+
+    def _accept(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                client, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._pause()
+                return
+            if len(self.connections) >= self._app.limits.connections:
+                client.close()
+                continue
+            client.setblocking(False)
+            task = self._loop.create_task(self._serve(client, address))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _pause(self) -> None:
+        """Out of descriptors: leave the queue alone for a moment instead of spinning on it."""
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.call_later(0.1, self._resume)
+
+    def _resume(self) -> None:
+        if self._accepting:
+            self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    async def _serve(self, client: socket.socket, address: object) -> None:
+        try:
+            info, clear = await asyncio.wait_for(
+                self._introduce(client, address), self._app.limits.head_timeout_s
+            )
+        except (OSError, TimeoutError, RemoteError):
+            client.close()
+            return
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def factory() -> asyncio.Protocol:
+            return _Chooser(self, self._app, info, clear, self._trusted)
+
+        with contextlib.suppress(OSError, ssl.SSLError, asyncio.CancelledError):
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(factory, client)
+            else:
+                await self._loop.connect_accepted_socket(
+                    factory,
+                    client,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._app.limits.tls_handshake_s,
+                )
+
+    async def _introduce(self, client: socket.socket, address: object) -> tuple[ConnectionInfo, bytes]:
+        """Who is there, and the first bytes (still on the socket) of a clear connection."""
+        scheme = b"https" if self._tls is not None else b"http"
+        if self._trusted:
+            return ConnectionInfo("", 0, scheme), b""
+        ip, port = cast(tuple[str, int], address)[:2]
+        first = await self._peek(client, 1)
+        if not proxy_protocol.is_prefix(first):
+            return ConnectionInfo(ip, port, scheme), await self._first_clear(client, first)
+        parsed = proxy_protocol.parse(first)
+        while parsed is None:
+            first = await self._peek(client, len(first) + 1)
+            parsed = proxy_protocol.parse(first)
+        client.recv(parsed.length)
+        if parsed.source_ip:
+            ip, port = parsed.source_ip, parsed.source_port
+        return ConnectionInfo(ip, port, scheme), await self._first_clear(client, b"")
+
+    async def _first_clear(self, client: socket.socket, seen: bytes) -> bytes:
+        if self._tls is not None:
+            return b""
+        first = seen or await self._peek(client, 1)
+        while _PREFACE.startswith(first) and len(first) < len(_PREFACE):
+            first = await self._peek(client, len(first) + 1)
+        return first
+
+    async def _peek(self, client: socket.socket, at_least: int) -> bytes:
+        while True:
+            try:
+                data = client.recv(_PEEK, socket.MSG_PEEK)
+            except BlockingIOError:
+                data = None
+            if data == b"":
+                raise ConnectionResetError("closed before its first byte")
+            if data is not None and len(data) >= at_least:
+                return data
+            if data is not None and len(data) >= _PEEK:
+                raise RemoteError("first bytes make no sense", 400)
+            await self._readable(client, 0.0 if data is None else 0.005)
+
+    async def _readable(self, client: socket.socket, pause_s: float) -> None:
+        if pause_s:
+            # Bytes we have peeked at keep the socket readable: only time can bring the rest.
+            await asyncio.sleep(pause_s)
+            return
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(client.fileno(), _set, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_reader(client.fileno())
+
+    def check_timeouts(self) -> None:
+        """Let every connection look at the clock; called every few seconds."""
+        now_s = time()
+        for connection in list(self.connections):
+            connection.check_timeouts(now_s)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Chooser(asyncio.Protocol):
+    """Becomes an engine's connection as soon as it is known which."""
+
+    def __init__(
+        self, listener: Listener, app: App, info: ConnectionInfo, clear: bytes, trusted: bool
+    ) -> None:
+        self._listener = listener
+        self._app = app
+        self._info = info
+        self._clear = clear
+        self._trusted = trusted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        h2 = self._clear.startswith(_PREFACE)
+        if tls is not None:
+            h2 = tls.selected_alpn_protocol() == "h2"
+            self._info.tls_version = tls.version() or ""
+        connection: H1Connection | H2Connection
+        if h2:
+            connection = _TrackedH2(self._listener, self._app, self._info)
+        else:
+            connection = _TrackedH1(self._listener, self._app, self._info, self._trusted)
+        cast(asyncio.Transport, transport).set_protocol(connection)
+        connection.connection_made(transport)
+
+
+class _TrackedH1(H1Connection):
+    def __init__(self, listener: Listener, app: App, info: ConnectionInfo, trusted: bool) -> None:
+        super().__init__(app, info, trusted)
+        self._listener = listener
+        listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self)
+        super().connection_lost(exc)
+
+
+class _TrackedH2(H2Connection):
+    def __init__(self, listener: Listener, app: App, info: ConnectionInfo) -> None:
+        super().__init__(app, info)
+        self._listener = listener
+        listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self)
+        super().connection_lost(exc)

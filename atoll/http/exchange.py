@@ -1,0 +1,200 @@
+"""One request and the stream that its response goes to: what engines hand to the edge.
+
+An engine (h1, h2, later h3) parses bytes into an `Exchange` and calls `App.handle`. The edge answers through
+`exchange.stream`, in any engine's terms the same three calls: `start`, `write`, `finish`. Nothing here knows
+about caches or routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from atoll.http.fields import Headers
+from atoll.http.limits import Limits
+
+
+class ConnectionInfo:
+    """Who is at the other end, resolved once per connection.
+
+    `log_prefix` is the part of an access record that all requests of the connection share; the edge fills
+    it in, as it does `geo`, an opaque value it derives from the client's address.
+    """
+
+    __slots__ = ("client_ip", "client_port", "geo", "log_prefix", "scheme", "server_name", "tls_version")
+
+    def __init__(self, client_ip: str, client_port: int, scheme: bytes) -> None:
+        self.client_ip = client_ip
+        self.client_port = client_port
+        self.scheme = scheme
+        self.server_name = ""
+        self.tls_version = ""
+        self.geo: object | None = None
+        self.log_prefix = b""
+
+
+class Stream(Protocol):
+    """Where a response goes. Calls after the client has gone do nothing."""
+
+    protocol: str  # "HTTP/1.1", "HTTP/2"
+    gone: bool  # the client has closed or reset
+
+    def start(self, status: int, headers: Headers, length: int | None) -> None:
+        """The final response's head; `length` is the body's, or None when it is not known yet."""
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    def finish(self) -> None:
+        """The body is complete."""
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole response at once."""
+
+    def abort(self) -> None:
+        """End the response short so that the client can tell."""
+
+    def congested(self) -> bool:
+        """Whether the producer should wait for `on_drained`."""
+
+    def on_drained(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` once when more may be written."""
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` once if the client leaves before `finish`."""
+
+
+class BodySink(Protocol):
+    """What takes a request's body as it arrives."""
+
+    def body_data(self, data: bytes) -> None:
+        """A piece."""
+
+    def body_end(self) -> None:
+        """That was all."""
+
+    def body_failed(self) -> None:
+        """The client left in the middle."""
+
+
+class RequestBody:
+    """A request's body: buffered until a sink is attached, then passed on as it arrives."""
+
+    __slots__ = ("_chunks", "_sink", "buffered", "complete", "failed", "on_flow", "received")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._sink: BodySink | None = None
+        self.complete = False
+        self.failed = False
+        self.received = 0
+        self.buffered = 0
+        self.on_flow: Callable[[], None] | None = None  # the engine looks at `buffered` again
+
+    def attach(self, sink: BodySink) -> None:
+        """Hand over what is buffered and pass on what comes."""
+        self._sink = sink
+        chunks, self._chunks, self.buffered = self._chunks, [], 0
+        for chunk in chunks:
+            sink.body_data(chunk)
+        if self.complete:
+            sink.body_end()
+        elif self.failed:
+            sink.body_failed()
+        elif self.on_flow is not None:
+            self.on_flow()
+
+    def feed(self, data: bytes) -> None:
+        """A piece has arrived."""
+        self.received += len(data)
+        if self._sink is not None:
+            self._sink.body_data(data)
+        else:
+            self._chunks.append(data)
+            self.buffered += len(data)
+
+    def end(self) -> None:
+        """The body is complete."""
+        self.complete = True
+        if self._sink is not None:
+            self._sink.body_end()
+
+    def fail(self) -> None:
+        """The client left before the body was complete."""
+        if self.complete or self.failed:
+            return
+        self.failed = True
+        if self._sink is not None:
+            self._sink.body_failed()
+
+
+class Exchange:
+    """A request on its way through the pipeline.
+
+    `headers` have lowercase names and no `Host`; `authority` is the request's host in lowercase, with port.
+    `body` is None when the request has none. `raw` are the request's own bytes when they came in one piece
+    on h1, or the key the engine made of an h2 request: identical bytes mean an identical request.
+    """
+
+    __slots__ = (
+        "authority",
+        "body",
+        "conn",
+        "headers",
+        "method",
+        "notes",
+        "raw",
+        "received_s",
+        "stream",
+        "target",
+    )
+
+    def __init__(
+        self,
+        conn: ConnectionInfo,
+        stream: Stream,
+        method: bytes,
+        authority: bytes,
+        target: bytes,
+        headers: Headers,
+        received_s: float,
+    ) -> None:
+        self.conn = conn
+        self.stream = stream
+        self.method = method
+        self.authority = authority
+        self.target = target
+        self.headers = headers
+        self.body: RequestBody | None = None
+        self.raw: object | None = None
+        self.received_s = received_s
+        self.notes: object | None = None
+
+
+class HotEntry(Protocol):
+    """A response prepared to be written at once (see `atoll.edge.hot`)."""
+
+    def h1(self, now_s: float) -> bytes | None:
+        """The whole response for HTTP/1.1, or None when it must not be served any more."""
+
+    def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
+        """Fields (with `date` and `age`) and body for HTTP/2, or None as above."""
+
+
+class App(Protocol):
+    """What engines call: the edge, or the bindings server."""
+
+    limits: Limits
+    draining: bool
+
+    def handle(self, exchange: Exchange) -> None:
+        """A request has arrived; its body may still be on the way."""
+
+    def hot(self, key: object) -> HotEntry | None:
+        """What an identical request was answered with from the cache, if that may be repeated."""
+
+    def count_hot(self, conn: ConnectionInfo, entry: HotEntry, now_s: float) -> None:
+        """A hot response has been written: log and count it."""
+
+    def refused(self, conn: ConnectionInfo, status: int, reason: str) -> None:
+        """A request was refused by the engine: log and count it."""

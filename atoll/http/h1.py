@@ -1,0 +1,445 @@
+"""HTTP/1.1 server connections on httptools (llhttp): bytes in, exchanges out, responses back in order.
+
+Framing follows RFC 9112; llhttp refuses what smuggles (CL with TE, bare line ends, obs-fold). What it lets
+through and we refuse: `Transfer-Encoding` on HTTP/1.0, a missing, repeated or invalid Host, 8-bit bytes and
+fragments in the target. A request that repeats a known one byte for byte is answered from the hot table
+before any parser runs. A malformed request gets its status and the connection closes; nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import time
+from typing import cast
+
+import httptools
+
+from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
+from atoll.http.fields import Headers, valid_host
+from atoll.http.render import body_allowed, field_lines, status_line
+
+_GOOD_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+_CLOSE = b"Connection: close\r\n"
+_HOT_MAX_HEAD = 2048
+
+
+class H1Connection(asyncio.Protocol):
+    """One client connection. The parser's callbacks (`on_*`) build a request, `_queue` orders responses."""
+
+    def __init__(self, app: App, info: ConnectionInfo, trusted: bool = False) -> None:
+        self.app = app
+        self.info = info
+        self.trusted = trusted  # the bindings socket: absolute-form targets and no Host checks
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.last_activity_s = 0.0
+        self.closing = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._current: H1Stream | None = None  # whose response is being written
+        self._queue: deque[H1Stream] = deque()  # parsed, waiting for their turn
+        self._served = 0
+        self._head_size = 0
+        self._in_message = False
+        self._target = b""
+        self._headers: Headers = []
+        self._host: bytes | None = None
+        self._refusal: tuple[int, str] | None = None
+        self._exchange: Exchange | None = None
+        self._raw: bytes | None = None
+        self._write_paused = False
+        self._reading_paused = False
+
+    # --- transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.last_activity_s = time()
+
+    def data_received(self, data: bytes) -> None:
+        now_s = time()
+        self.last_activity_s = now_s
+        if not self._in_message and self._current is None and not self.closing:
+            entry = self.app.hot(data)
+            if entry is not None and self._served < 100_000 and not self.app.draining:
+                wire = entry.h1(now_s)
+                if wire is not None:
+                    self.transport.write(wire)
+                    self._served += 1
+                    self.app.count_hot(self.info, entry, now_s)
+                    return
+        self._feed(data)
+
+    def eof_received(self) -> bool:
+        # A client may shut its sending side and still wait for the answer (RFC 9112 §9.6).
+        if self._current is not None and not self._in_message:
+            self.closing = True
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        if self._exchange is not None and self._exchange.body is not None:
+            self._exchange.body.fail()
+        for stream in (*([self._current] if self._current else []), *self._queue):
+            stream.lost()
+        self._current = None
+        self._queue.clear()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._current is not None:
+            self._current.drained()
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the transport's buffer is above its high-water mark."""
+        return self._write_paused
+
+    def idle(self) -> bool:
+        """Nothing is being received or answered."""
+        return self._current is None and not self._in_message
+
+    def check_timeouts(self, now_s: float) -> None:
+        """Called every few seconds: end a connection that idles or sends too slowly."""
+        quiet_s = now_s - self.last_activity_s
+        limits = self.app.limits
+        if self.idle():
+            if quiet_s > limits.idle_timeout_s:
+                self.transport.close()
+        elif self._in_message and self._exchange is None and quiet_s > limits.head_timeout_s:
+            self._refuse(408, "head timeout")
+        elif self._in_message and self._exchange is not None and quiet_s > limits.body_timeout_s:
+            self.transport.abort()
+
+    # --- reading
+
+    def _feed(self, data: bytes) -> None:
+        if self.closing:
+            return
+        if self._in_message and self._exchange is None:
+            self._head_size += len(data)
+        else:
+            self._head_size = len(data)
+            # Only a request that came in one piece, on a quiet connection, can be recognised later.
+            self._raw = data if self._current is None and len(data) <= _HOT_MAX_HEAD else None
+        try:
+            if data and self._parser is not None:
+                self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501, "upgrade is not supported here")
+            return
+        except httptools.HttpParserError as error:
+            if self._refusal is None:
+                self._refusal = (400, str(error) or "malformed request")
+        if self._refusal is not None:
+            self._refuse(*self._refusal)
+        elif self._in_message and self._exchange is None and self._head_size > self.app.limits.head:
+            self._refuse(431, "request head too large")
+        else:
+            self._manage_reading()
+
+    def _manage_reading(self) -> None:
+        body = self._exchange.body if self._exchange is not None else None
+        limits = self.app.limits
+        full = len(self._queue) >= limits.pipeline or (body is not None and body.buffered > limits.buffered)
+        if full and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+        elif not full and self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    # --- parser callbacks
+
+    def on_message_begin(self) -> None:
+        if self._in_message or self._current is not None:
+            self._raw = None  # several requests in one piece
+        self._in_message = True
+        self._target = b""
+        self._headers = []
+        self._host = None
+        self._exchange = None
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > self.app.limits.target:
+            self._fail(414, "target too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"host":
+            if self._host is not None:
+                self._fail(400, "more than one Host")
+            self._host = value
+            return
+        self._headers.append((name, value))
+        if len(self._headers) > self.app.limits.fields:
+            self._fail(431, "too many fields")
+
+    def on_headers_complete(self) -> None:
+        authority, target = self._authority_and_target()
+        stream = H1Stream(self, self._parser.get_method())
+        stream.keep_alive = self._parser.should_keep_alive() and self._served < self.app.limits.h1_requests
+        stream.version10 = self._parser.get_http_version() == "1.0"
+        exchange = Exchange(self.info, stream, stream.method, authority, target, self._headers, time())
+        length, chunked = self._framing(stream.version10)
+        if length or chunked:
+            exchange.body = RequestBody()
+            exchange.body.on_flow = self._manage_reading
+            self._raw = None
+        self._exchange = exchange
+        if length or chunked:
+            self._expect_continue(stream.version10)
+            self._dispatch(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None or exchange.body is None:
+            return
+        if exchange.body.received + len(body) > self.app.limits.body:
+            exchange.body.fail()
+            self._fail(413, "body too large")
+        exchange.body.feed(body)
+
+    def on_message_complete(self) -> None:
+        exchange = self._exchange
+        self._in_message = False
+        if exchange is None:
+            return
+        if exchange.body is not None:
+            exchange.body.end()
+            return
+        exchange.raw, self._raw = self._raw, None
+        self._dispatch(exchange)
+
+    def _fail(self, status: int, reason: str) -> None:
+        """End parsing with a refusal: the exception leaves the parser, `_feed` answers."""
+        self._refusal = (status, reason)
+        raise ValueError(reason)
+
+    def _authority_and_target(self) -> tuple[bytes, bytes]:
+        target, host = self._target, self._host
+        if target.translate(None, _GOOD_TARGET):
+            self._fail(400, "invalid byte in the target")
+        if not target.startswith(b"/") and target != b"*":
+            url = httptools.parse_url(target) if b"://" in target else None
+            if url is None or not url.host:
+                self._fail(400, "target is neither a path nor an absolute URI")
+                raise AssertionError
+            host = url.host if url.port is None else b"%s:%d" % (url.host, url.port)
+            if self.trusted and url.schema:
+                self._headers.append((b"atoll-scheme", url.schema))
+            target = (url.path or b"/") + (b"?" + url.query if url.query is not None else b"")
+        if host is None:
+            if self._parser.get_http_version() != "1.0":
+                self._fail(400, "Host is missing")
+            host = b""
+        elif not valid_host(host):
+            self._fail(400, "Host is invalid")
+        return host.lower(), target
+
+    def _framing(self, version10: bool) -> tuple[int, bool]:
+        length, chunked = 0, False
+        for name, value in self._headers:
+            if name == b"content-length":
+                length = int(value)
+                if length > self.app.limits.body:
+                    self._fail(413, "body too large")
+            elif name == b"transfer-encoding":
+                if version10:
+                    self._fail(400, "Transfer-Encoding on HTTP/1.0")
+                if value.strip().lower() != b"chunked":
+                    self._fail(501, "only the chunked transfer coding is understood")
+                chunked = True
+        return length, chunked
+
+    def _expect_continue(self, version10: bool) -> None:
+        for name, value in self._headers:
+            if name == b"expect" and value.lower() == b"100-continue" and not version10:
+                if self._current is None:
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                return
+
+    # --- ordering
+
+    def _dispatch(self, exchange: Exchange) -> None:
+        stream = cast(H1Stream, exchange.stream)
+        self._served += 1
+        stream.exchange = exchange
+        if self._current is None:
+            self._current = stream
+            self.app.handle(exchange)
+        else:
+            self._queue.append(stream)
+
+    def response_done(self, stream: H1Stream, keep_alive: bool) -> None:
+        """`stream` has written its last byte: close, or go on with the next one."""
+        self._current = None
+        self.last_activity_s = time()
+        body = stream.exchange.body if stream.exchange is not None else None
+        if not keep_alive or self.closing or (body is not None and not body.complete):
+            # A body that was not read to its end would be taken for the next request.
+            self.closing = True
+            self.transport.close()
+            return
+        if self._queue:
+            following = self._queue.popleft()
+            self._current = following
+            assert following.exchange is not None
+            self.app.handle(following.exchange)
+        if self._reading_paused:
+            self._manage_reading()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        if self.closing:
+            return
+        self.closing = True
+        self.app.refused(self.info, status, reason)
+        if self._current is None or not self._current.started:
+            text = f"{status} {reason}\n".encode()
+            head = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(text)
+            self.transport.write(b"".join((status_line(status), head, _CLOSE, b"\r\n", text)))
+        self.transport.close()
+
+
+class H1Stream:
+    """A response on an HTTP/1.1 connection."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_drained",
+        "_gone",
+        "_remaining",
+        "exchange",
+        "gone",
+        "keep_alive",
+        "method",
+        "started",
+        "version10",
+    )
+    protocol = "HTTP/1.1"
+
+    def __init__(self, connection: H1Connection, method: bytes) -> None:
+        self._connection = connection
+        self.method = method
+        self.keep_alive = True
+        self.version10 = False
+        self.started = False
+        self.gone = False
+        self.exchange: Exchange | None = None
+        self._chunked = False
+        self._remaining: int | None = None
+        self._drained: Callable[[], None] | None = None
+        self._gone: Callable[[], None] | None = None
+
+    def start(self, status: int, headers: Headers, length: int | None) -> None:
+        """See `Stream.start`."""
+        if self.gone:
+            return
+        self._connection.transport.write(self._head(status, headers, length))
+
+    def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
+        self.started = True
+        parts = [status_line(status), field_lines(headers)]
+        if status >= 200 and status not in (204, 304):
+            if length is not None:
+                parts.append(b"Content-Length: %d\r\n" % length)
+            elif self.version10:
+                self.keep_alive = False
+            else:
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+        if body_allowed(self.method, status):
+            self._chunked = length is None and not self.version10
+            self._remaining = length
+        else:
+            self._remaining = 0
+        if not self.keep_alive or self._connection.app.draining or self._connection.closing:
+            self.keep_alive = False
+            parts.append(_CLOSE)
+        elif self.version10:
+            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def write(self, data: bytes) -> None:
+        """See `Stream.write`. Bytes beyond the announced length are dropped."""
+        if self.gone or not data:
+            return
+        self._connection.last_activity_s = time()
+        if self._chunked:
+            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        elif self._remaining is None:
+            self._connection.transport.write(data)
+        elif self._remaining:
+            data = data[: self._remaining]
+            self._remaining -= len(data)
+            self._connection.transport.write(data)
+
+    def finish(self) -> None:
+        """See `Stream.finish`. A body shorter than announced closes the connection."""
+        if self.gone:
+            return
+        if self._chunked:
+            self._connection.transport.write(b"0\r\n\r\n")
+        self._end(self.keep_alive and not self._remaining)
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """See `Stream.respond`."""
+        if self.gone:
+            return
+        head = self._head(status, headers, len(body))
+        if self._remaining and len(body) <= 65_536:
+            self._connection.transport.write(head + body)
+        else:
+            self._connection.transport.write(head)
+            if self._remaining:
+                self._connection.transport.write(body)
+        self._end(self.keep_alive)
+
+    def respond_hot(self, wire: bytes) -> None:
+        """A whole prepared response, already checked to fit this request."""
+        self.started = True
+        self._connection.transport.write(wire)
+        self._end(self.keep_alive)
+
+    def abort(self) -> None:
+        """See `Stream.abort`."""
+        if not self.gone:
+            self._connection.transport.abort()
+
+    def congested(self) -> bool:
+        """See `Stream.congested`."""
+        return self._connection.write_paused
+
+    def on_drained(self, callback: Callable[[], None] | None) -> None:
+        """See `Stream.on_drained`."""
+        self._drained = callback
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """See `Stream.on_gone`."""
+        self._gone = callback
+
+    def drained(self) -> None:
+        """The transport's buffer has room again."""
+        callback, self._drained = self._drained, None
+        if callback is not None:
+            callback()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if self.gone:
+            return
+        self.gone = True
+        callback, self._gone, self._drained = self._gone, None, None
+        if callback is not None:
+            callback()
+
+    def _end(self, keep_alive: bool) -> None:
+        self.gone = True
+        self._gone = self._drained = None
+        self._connection.response_done(self, keep_alive)

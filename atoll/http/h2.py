@@ -1,0 +1,381 @@
+"""HTTP/2 server connections on zttp (RFC 9113): one engine object, many streams, one write per batch.
+
+The engine parses, keeps HPACK state and parks body bytes behind flow control. This shell maps its events to
+exchanges, bounds what it does not bound (cancelled streams, control frames) and asks clients to open a new
+connection (GOAWAY) before the engine's own limit of 4,096 requests is reached. An error of the engine costs
+its connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import time
+from typing import cast
+
+import zttp
+
+from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
+from atoll.http.fields import Headers, valid_host
+from atoll.http.render import body_allowed
+
+_ENHANCE_YOUR_CALM = 0xB
+_INTERNAL_ERROR = 0x2
+_CANCEL = 0x8
+_FORBIDDEN = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"te")
+)
+
+
+class H2Connection(asyncio.Protocol):
+    """One client connection with up to `limits.h2_streams` open streams."""
+
+    def __init__(self, app: App, info: ConnectionInfo) -> None:
+        self.app = app
+        self.info = info
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.last_activity_s = 0.0
+        self.closing = False
+        self.engine = zttp.Connection(zttp.SERVER, zttp.HTTP2)
+        self._streams: dict[int, H2Stream] = {}
+        self._last_stream = 0
+        self._requests = 0
+        self._resets = 0
+        self._control = 0
+        self._goaway = False
+        self._batch = False
+        self._write_paused = False
+
+    # --- transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.last_activity_s = time()
+        self.engine.initiate_connection()
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        now_s = time()
+        self.last_activity_s = now_s
+        self._batch = True
+        try:
+            self.engine.receive_data(data)
+            self._read_events(now_s)
+        except zttp.ProtocolError as error:
+            self.app.refused(self.info, 400, str(error))
+            self.closing = True
+        self._batch = False
+        self.flush()
+        if self.closing:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.lost()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._wake()
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the transport's buffer is above its high-water mark."""
+        return self._write_paused
+
+    def idle(self) -> bool:
+        """No stream is open."""
+        return not self._streams
+
+    def check_timeouts(self, now_s: float) -> None:
+        """Called every few seconds: end a connection that idles or stalls."""
+        quiet_s = now_s - self.last_activity_s
+        limits = self.app.limits
+        if self.idle():
+            if quiet_s > limits.idle_timeout_s or self._goaway:
+                self.transport.close()
+            elif self.app.draining:
+                self.goaway()
+        elif quiet_s > limits.body_timeout_s and any(s.stalled() for s in self._streams.values()):
+            self.transport.abort()
+
+    def goaway(self, error_code: int = 0) -> None:
+        """No new streams, please; open ones are finished."""
+        if not self._goaway:
+            self._goaway = True
+            self.engine.close(error_code, self._last_stream)
+            self.flush()
+
+    # --- events
+
+    def _read_events(self, now_s: float) -> None:
+        next_event = self.engine.next_event
+        while True:
+            event = next_event()
+            if type(event) is zttp.Request:
+                self._on_request(event, now_s)
+            elif event is zttp.NEED_DATA:
+                return
+            elif type(event) is zttp.EndOfMessage:
+                self._on_end(event.stream_id)
+            elif type(event) is zttp.Data:
+                self._on_data(event.stream_id, event.data)
+            elif type(event) is zttp.RstStream:
+                self._on_reset(event.stream_id)
+            elif event is zttp.CONNECTION_CLOSED or type(event) is zttp.GoAway:
+                if event is zttp.CONNECTION_CLOSED:
+                    self.closing = True
+                    return
+            else:
+                self._on_control()
+            if self.closing:
+                return
+
+    def _on_request(self, event: zttp.Request, now_s: float) -> None:
+        stream_id = event.stream_id
+        self._last_stream = max(stream_id, self._last_stream)
+        self._requests += 1
+        headers = cast(Headers, event.headers)
+        method, target = event.method, event.target
+        stream = H2Stream(self, stream_id, method)
+        if self._requests >= self.app.limits.h2_requests:
+            self.goaway()
+        if method == b"GET":
+            key = (target, tuple(headers))
+            entry = self.app.hot(key)
+            prepared = entry.h2(now_s) if entry is not None else None
+            if entry is not None and prepared is not None:
+                stream.respond(200, *prepared)
+                self.app.count_hot(self.info, entry, now_s)
+                return
+            raw: object | None = key
+        else:
+            raw = None
+        refusal = self._refusal(method, target, headers)
+        if refusal is not None:
+            self.app.refused(self.info, *refusal)
+            stream.respond(refusal[0], [(b"content-type", b"text/plain")], refusal[1].encode() + b"\n")
+            return
+        authority, fields = _split_host(headers)
+        exchange = Exchange(self.info, stream, method, authority, target, fields, now_s)
+        stream.exchange = exchange
+        self._streams[stream_id] = stream
+        if event.end_stream or method in (b"GET", b"HEAD"):
+            exchange.raw = raw
+        else:
+            exchange.body = RequestBody()
+        self.app.handle(exchange)
+
+    def _refusal(self, method: bytes, target: bytes, headers: Headers) -> tuple[int, str] | None:
+        limits = self.app.limits
+        if len(self._streams) >= limits.h2_streams:
+            return 503, "too many streams"
+        if len(target) > limits.target:
+            return 414, "target too long"
+        if len(headers) > limits.fields:
+            return 431, "too many fields"
+        if method == b"CONNECT" or (not target.startswith(b"/") and target != b"*"):
+            return 400, "target is not a path"
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(set(hosts)) != 1 or not valid_host(hosts[0]):
+            return 400, "authority is missing, ambiguous or invalid"
+        return None
+
+    def _on_data(self, stream_id: int, data: bytes) -> None:
+        stream = self._streams.get(stream_id)
+        body = stream.exchange.body if stream is not None and stream.exchange is not None else None
+        if stream is None or body is None:
+            return
+        if body.received + len(data) > self.app.limits.body:
+            body.fail()
+            if not stream.started:
+                stream.respond(413, [(b"content-type", b"text/plain")], b"body too large\n")
+            stream.abort()
+            return
+        body.feed(data)
+
+    def _on_end(self, stream_id: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.exchange is not None and stream.exchange.body is not None:
+            stream.exchange.body.end()
+
+    def _on_reset(self, stream_id: int) -> None:
+        self._resets += 1
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None:
+            stream.lost()
+        if self._resets > self.app.limits.h2_resets:
+            self.app.refused(self.info, 429, "rapid reset")
+            self.goaway(_ENHANCE_YOUR_CALM)
+            self.closing = True
+
+    def _on_control(self) -> None:
+        self._control += 1
+        if self._control > self.app.limits.h2_control + 10 * self._requests:
+            self.app.refused(self.info, 429, "control frame flood")
+            self.goaway(_ENHANCE_YOUR_CALM)
+            self.closing = True
+        elif self._streams:
+            self._wake()
+
+    # --- writing
+
+    def flush(self) -> None:
+        """Write what the engine has queued, once a batch."""
+        if self._batch:
+            return
+        data = self.engine.data_to_send()
+        if data:
+            self.transport.write(data)
+
+    def stream_done(self, stream_id: int) -> None:
+        """A response is complete (its last bytes may still be parked in the engine)."""
+        self._streams.pop(stream_id, None)
+        if self._goaway and not self._streams and not self.engine.has_pending_send():
+            self.flush()
+            self.closing = True
+            if not self._batch:
+                self.transport.close()
+
+    def _wake(self) -> None:
+        for stream in list(self._streams.values()):
+            if not stream.congested():
+                stream.drained()
+
+
+def _split_host(headers: Headers) -> tuple[bytes, Headers]:
+    host = b""
+    fields: Headers = []
+    cookies: list[bytes] = []
+    for name, value in headers:
+        if name == b"host":
+            host = value
+        elif name == b"cookie":
+            cookies.append(value)  # RFC 9113 §8.2.3: crumbs are joined before they leave HTTP/2
+        else:
+            fields.append((name, value))
+    if cookies:
+        fields.append((b"cookie", b"; ".join(cookies)))
+    return host.lower(), fields
+
+
+class H2Stream:
+    """A response on an HTTP/2 connection."""
+
+    __slots__ = ("_connection", "_drained", "_gone", "_head", "_stream", "exchange", "gone", "id", "started")
+    protocol = "HTTP/2"
+
+    def __init__(self, connection: H2Connection, stream_id: int, method: bytes) -> None:
+        self._connection = connection
+        self.id = stream_id
+        self.gone = False
+        self.started = False
+        self.exchange: Exchange | None = None
+        self._head = method == b"HEAD"
+        self._stream = connection.engine.stream(stream_id)
+        self._drained: Callable[[], None] | None = None
+        self._gone: Callable[[], None] | None = None
+
+    def start(self, status: int, headers: Headers, length: int | None) -> None:
+        """See `Stream.start`."""
+        if self.gone:
+            return
+        self.started = True
+        fields = [field for field in headers if field[0] not in _FORBIDDEN]
+        if length is not None and status >= 200 and status not in (204, 304):
+            fields.append((b"content-length", b"%d" % length))
+        end = length == 0 or not body_allowed(b"HEAD" if self._head else b"GET", status)
+        self._guard(self._stream.send_response, status, fields, end)
+        if end:
+            self._head = True  # nothing more is written
+        self._connection.flush()
+
+    def write(self, data: bytes) -> None:
+        """See `Stream.write`."""
+        if self.gone or self._head or not data:
+            return
+        self._connection.last_activity_s = time()
+        self._guard(self._stream.send_data, data)
+        self._connection.flush()
+
+    def finish(self) -> None:
+        """See `Stream.finish`."""
+        if self.gone:
+            return
+        if not self._head:
+            self._guard(self._stream.end_message)
+        self._end()
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """See `Stream.respond`. Prepared fields may carry their content-length already."""
+        if self.gone:
+            return
+        self.started = True
+        send = self._stream
+        try:
+            if self._head or not body or status in (204, 304):
+                send.send_response(status, headers, True)
+            else:
+                send.send_response(status, headers)
+                send.send_data(body)
+                send.end_message()
+        except zttp.ProtocolError:
+            self._connection.goaway(_INTERNAL_ERROR)
+        self._end()
+
+    def abort(self) -> None:
+        """See `Stream.abort`."""
+        if not self.gone:
+            self._guard(self._stream.reset, _CANCEL)
+            self._end()
+
+    def congested(self) -> bool:
+        """See `Stream.congested`."""
+        pending = self._stream.pending_bytes or 0
+        return self._connection.write_paused or pending > self._connection.app.limits.buffered
+
+    def stalled(self) -> bool:
+        """Half way through a body in either direction."""
+        body = self.exchange.body if self.exchange is not None else None
+        return self.started or (body is not None and not body.complete)
+
+    def on_drained(self, callback: Callable[[], None] | None) -> None:
+        """See `Stream.on_drained`."""
+        self._drained = callback
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """See `Stream.on_gone`."""
+        self._gone = callback
+
+    def drained(self) -> None:
+        """There is room again."""
+        callback, self._drained = self._drained, None
+        if callback is not None:
+            callback()
+
+    def lost(self) -> None:
+        """The client cancelled the stream or left."""
+        if self.gone:
+            return
+        self.gone = True
+        if self.exchange is not None and self.exchange.body is not None:
+            self.exchange.body.fail()
+        callback, self._gone, self._drained = self._gone, None, None
+        if callback is not None:
+            callback()
+
+    def _guard(self, call: Callable[..., None], *args: object) -> None:
+        try:
+            call(*args)
+        except zttp.ProtocolError:
+            self.lost()
+
+    def _end(self) -> None:
+        self.gone = True
+        self._gone = self._drained = None
+        self._connection.flush()
+        self._connection.stream_done(self.id)

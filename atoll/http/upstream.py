@@ -1,0 +1,458 @@
+"""HTTP/1.1 towards origins and function hosts: pooled connections, callbacks instead of awaits.
+
+A call writes its request and hands what comes back to a sink, in the reader's own turn of the loop: that is
+what keeps a function's request cheap. `ResponseReader` is the sink for code that would rather await. A
+pooled connection that dies before it answers is replaced once, for requests without a body; every other
+failure is the caller's to judge. Timeouts are looked at ten times a second by one timer per worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic, time
+from typing import Final, Protocol, cast
+
+import httptools
+
+from atoll.errors import RemoteError
+from atoll.http.exchange import RequestBody
+from atoll.http.fields import Headers, strip_hop_by_hop
+
+_SWEEP_S: Final = 0.1
+_IDLE_S: Final = 30.0
+_MAX_IDLE: Final = 64
+_MAX_HEAD: Final = 64 * 1024
+_MAX_FIELDS: Final = 200
+_BUFFER: Final = 256 * 1024
+
+Address = str | tuple[str, int]
+"""A unix socket's path, or host and port."""
+
+
+class UpstreamSink(Protocol):
+    """What takes a response as it arrives."""
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Final status and fields (lowercase names, hop-by-hop ones removed)."""
+
+    def data(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    def end(self) -> None:
+        """The body is complete."""
+
+    def failed(self, error: RemoteError) -> None:
+        """No response, or no more of it. Nothing follows."""
+
+
+class Call:
+    """One request on its way. `cancel` ends it without a word to the sink."""
+
+    __slots__ = (
+        "body",
+        "connection",
+        "deadline_s",
+        "head_only",
+        "pool",
+        "request",
+        "retried",
+        "sink",
+        "started",
+        "timeout_s",
+    )
+
+    def __init__(
+        self, pool: UpstreamPool, request: bytes, body: RequestBody | None, sink: UpstreamSink, timeout_s: float
+    ) -> None:
+        self.pool = pool
+        self.request = request
+        self.body = body
+        self.sink = sink
+        self.timeout_s = timeout_s
+        self.deadline_s = monotonic() + timeout_s
+        self.head_only = request.startswith(b"HEAD ")
+        self.retried = False
+        self.started = False
+        self.connection: _Connection | None = None
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more."""
+        self.pool.active.discard(self)
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.call = None
+            connection.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if self.connection is not None:
+            self.connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.connection is not None:
+            self.connection.transport.resume_reading()
+
+    # --- the request's body, as it arrives from the client
+
+    def body_data(self, data: bytes) -> None:
+        """See `BodySink`."""
+        if self.connection is not None:
+            self.connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def body_end(self) -> None:
+        """See `BodySink`."""
+        if self.connection is not None:
+            self.connection.transport.write(b"0\r\n\r\n")
+
+    def body_failed(self) -> None:
+        """See `BodySink`."""
+        self.cancel()
+
+
+class UpstreamPool:
+    """Connections to one address."""
+
+    def __init__(self, address: Address, connect_timeout_s: float = 1.0) -> None:
+        self.address = address
+        self.connect_timeout_s = connect_timeout_s
+        self.active: set[Call] = set()
+        self._idle: deque[_Connection] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    def request(
+        self, request: bytes, body: RequestBody | None, sink: UpstreamSink, timeout_s: float
+    ) -> Call:
+        """Send `request` (a whole head; `Transfer-Encoding: chunked` in it when there is a body)."""
+        call = Call(self, request, body, sink, timeout_s)
+        self.active.add(call)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                connection.begin(call)
+                return call
+        self._connect(call)
+        return call
+
+    def close(self) -> None:
+        """Close idle connections now, the others when their call ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().transport.close()
+        if self._timer is not None and not self.active:
+            self._timer.cancel()
+
+    def release(self, connection: _Connection) -> None:
+        """`connection` is free for the next call."""
+        if self._closed or len(self._idle) >= _MAX_IDLE:
+            connection.transport.close()
+        else:
+            connection.idle_since_s = monotonic()
+            self._idle.append(connection)
+
+    def forget(self, connection: _Connection) -> None:
+        """`connection` is closed."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def retry(self, call: Call) -> None:
+        """A reused connection died before it answered: once more on a new one."""
+        call.retried = True
+        self._connect(call)
+
+    def _connect(self, call: Call) -> None:
+        task = self._loop.create_task(self._open(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, call: Call) -> None:
+        def factory() -> _Connection:
+            return _Connection(self)
+
+        try:
+            async with asyncio.timeout(min(self.connect_timeout_s, call.timeout_s)):
+                if isinstance(self.address, str):
+                    _, connection = await self._loop.create_unix_connection(factory, self.address)
+                else:
+                    _, connection = await self._loop.create_connection(factory, *self.address)
+        except TimeoutError:
+            self._fail(call, RemoteError("connect timeout", 504))
+            return
+        except OSError as error:
+            self._fail(call, RemoteError(f"connect failed: {error.strerror or error}", 502))
+            return
+        if call not in self.active:
+            self.release(connection)
+            return
+        connection.begin(call)
+
+    def _fail(self, call: Call, error: RemoteError) -> None:
+        if call in self.active:
+            self.active.discard(call)
+            call.sink.failed(error)
+
+    def _sweep(self) -> None:
+        now_s = monotonic()
+        for call in [call for call in self.active if call.deadline_s < now_s]:
+            call.cancel()
+            call.sink.failed(RemoteError("response timeout", 504))
+        while self._idle and now_s - self._idle[0].idle_since_s > _IDLE_S:
+            self._idle.popleft().transport.close()
+        self._timer = None
+        if self.active or self._idle:
+            self._timer = self._loop.call_later(_SWEEP_S if self.active else _IDLE_S, self._sweep)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; `call` is what it is answering."""
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.call: Call | None = None
+        self.idle_since_s = 0.0
+        self._used = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: Headers = []
+        self._size = 0
+        self._until_close = False
+        self._complete = False
+
+    def begin(self, call: Call) -> None:
+        """Send `call`'s request."""
+        self.call = call
+        call.connection = self
+        self._headers = []
+        self._size = 0
+        self._until_close = False
+        self._complete = False
+        self.transport.write(call.request)
+        if call.body is not None:
+            call.body.attach(call)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        call = self.call
+        if call is None:
+            self.transport.abort()  # an answer to nothing
+            return
+        call.deadline_s = monotonic() + call.timeout_s
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._broken("unexpected upgrade")
+        except httptools.HttpParserError as error:
+            self._broken(f"malformed response: {error}")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.forget(self)
+        call = self.call
+        if call is None:
+            return
+        self.call = None
+        call.connection = None
+        if self._until_close and exc is None:
+            self.pool.active.discard(call)
+            call.sink.end()
+        elif self._used and not call.started and not call.retried and call.body is None:
+            self.pool.retry(call)
+        else:
+            self.pool.active.discard(call)
+            call.sink.failed(RemoteError("connection closed before the response was complete", 502))
+
+    def _broken(self, reason: str) -> None:
+        call, self.call = self.call, None
+        self.transport.abort()
+        if call is not None:
+            call.connection = None
+            self.pool.active.discard(call)
+            call.sink.failed(RemoteError(reason, 502))
+
+    # --- parser callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+        self._size += len(name) + len(value)
+        if self._size > _MAX_HEAD or len(self._headers) > _MAX_FIELDS:
+            raise ValueError("response head too large")
+
+    def on_headers_complete(self) -> None:
+        call, headers = self.call, self._headers
+        status = self._parser.get_status_code()
+        if call is None:
+            return
+        if 100 <= status < 200:
+            self._headers = []
+            return
+        call.started = True
+        framed = call.head_only or status in (204, 304)
+        for name, _ in headers:
+            if name in (b"content-length", b"transfer-encoding"):
+                framed = True
+        self._until_close = not framed
+        call.sink.head(status, strip_hop_by_hop(headers))
+        if call.head_only and self.call is call:
+            self._finish(call, reusable=False)
+
+    def on_body(self, body: bytes) -> None:
+        if self.call is not None:
+            self.call.sink.data(body)
+
+    def on_message_complete(self) -> None:
+        call = self.call
+        if call is not None and call.started:
+            self._finish(call, self._parser.should_keep_alive() and not self._until_close)
+
+    def _finish(self, call: Call, reusable: bool) -> None:
+        self.call = None
+        call.connection = None
+        self._used = True
+        self.pool.active.discard(call)
+        if reusable and (call.body is None or call.body.complete):
+            self.pool.release(self)
+        else:
+            self.transport.close()
+        call.sink.end()
+
+
+class ResponseReader:
+    """A sink to await: the head first, then pieces of the body with back-pressure."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.received_s = 0.0
+        self._head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._done = False
+        self._error: RemoteError | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self.call: Call | None = None
+
+    def head(self, status: int, headers: Headers) -> None:
+        """See `UpstreamSink`."""
+        self.status, self.headers, self.received_s = status, headers, time()
+        if not self._head.done():
+            self._head.set_result(None)
+
+    def data(self, data: bytes) -> None:
+        """See `UpstreamSink`."""
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > _BUFFER and self.call is not None:
+            self.call.pause()
+        self._notify()
+
+    def end(self) -> None:
+        """See `UpstreamSink`."""
+        self._done = True
+        self._notify()
+
+    def failed(self, error: RemoteError) -> None:
+        """See `UpstreamSink`."""
+        self._error = error
+        if not self._head.done():
+            self._head.set_exception(error)
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait_head(self) -> None:
+        """Returns when `status` and `headers` are there.
+
+        Raises:
+            RemoteError: there is no response.
+        """
+        try:
+            await self._head
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    async def read(self) -> bytes:
+        """The next piece of the body; b"" at its end.
+
+        Raises:
+            RemoteError: the body was cut short.
+        """
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self._done:
+                return b""
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        if self.call is not None:
+            self.call.resume()
+        return data
+
+    async def read_all(self, limit: int) -> bytes:
+        """The rest of the body.
+
+        Raises:
+            RemoteError: it is cut short or longer than `limit` bytes.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while data := await self.read():
+            size += len(data)
+            if size > limit:
+                self.cancel()
+                raise RemoteError(f"body larger than {limit} bytes", 502)
+            parts.append(data)
+        return b"".join(parts)
+
+    def cancel(self) -> None:
+        """Stop the transfer."""
+        if self.call is not None and not self._done and self._error is None:
+            self.call.cancel()
+
+
+def render_request(
+    method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None
+) -> bytes:
+    """A request head in HTTP/1.1; a body is sent chunked."""
+    parts = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
+    for name, value in headers:
+        if name not in (b"content-length", b"transfer-encoding", b"host"):
+            parts += (name, b": ", value, b"\r\n")
+    parts.append(b"Transfer-Encoding: chunked\r\n\r\n" if body is not None else b"\r\n")
+    return b"".join(parts)
+
+
+async def fetch(
+    pool: UpstreamPool,
+    request: bytes,
+    body: RequestBody | None,
+    timeout_s: float,
+    on_call: Callable[[Call], None] | None = None,
+) -> ResponseReader:
+    """Send `request` and wait for the response's head.
+
+    Raises:
+        RemoteError: no response within `timeout_s`, or a broken one.
+    """
+    reader = ResponseReader()
+    reader.call = pool.request(request, body, reader, timeout_s)
+    if on_call is not None:
+        on_call(reader.call)
+    await reader.wait_head()
+    return reader

@@ -20,14 +20,21 @@ from atoll.http.upstream import Call, UpstreamPool, render_request
 
 TIMEOUT_S: Final = 30.0
 
-Finish = Callable[[Exchange, int, Headers, str, bytes], Headers]
-"""Adds the edge's own fields: (exchange, status, headers, verdict, cache_status) → headers."""
-
 
 class FunctionCall:
     """One request in a function; the sink for its response."""
 
-    __slots__ = ("_call", "_exchange", "_length", "_name", "_on_failed", "_on_head", "_sent", "started", "status")
+    __slots__ = (
+        "_call",
+        "_exchange",
+        "_length",
+        "_name",
+        "_on_failed",
+        "_on_head",
+        "_sent",
+        "started",
+        "status",
+    )
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 Identical bytes on a connection of the same scheme are an identical request, so whatever the full pipeline
 decided for it holds as long as the stored response is fresh and nothing has been purged. A response is
-rendered once a second (its `Age`, `Date` and `ttl` change once a second) and then only written. The table
+rendered once a second (its `Age` and `ttl` change once a second) and then only written. The table
 has two generations: when the young one is full the old one is dropped, so it never grows beyond twice
 `_GENERATION` keys and needs no bookkeeping on a hit.
 """
@@ -43,7 +43,9 @@ class Hot:
         "log_tail",
     )
 
-    def __init__(self, entry: Entry, store: Store, clock: Clock, pop: bytes, fields: Headers, tail: bytes) -> None:
+    def __init__(
+        self, entry: Entry, store: Store, clock: Clock, pop: bytes, fields: Headers, tail: bytes
+    ) -> None:
         self.entry = entry
         self.alive = True
         self.log_tail = tail
@@ -70,9 +72,8 @@ class Hot:
             return None
         age, ttl = self._age_and_ttl(now_s)
         self._second = second
-        self._wire = b"%bDate: %b\r\nAge: %d\r\nCache-Status: atoll-%b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
+        self._wire = b"%bAge: %d\r\nCache-Status: atoll-%b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
             self._head,
-            self._clock.date,
             age,
             self._pop,
             ttl,
@@ -88,17 +89,19 @@ class Hot:
             return self._h2
         if not self._usable(now_s):
             return None
-        age, ttl = self._age_and_ttl(now_s)
         self._h2_second = second
-        fields = [
-            *self._fields,
-            (b"date", self._clock.date),
-            (b"age", b"%d" % age),
-            (b"cache-status", b"atoll-%b; hit; ttl=%d" % (self._pop, ttl)),
-            (b"content-length", b"%d" % len(self._body)),
-        ]
+        fields = [*self._fields, *self.changing(now_s), (b"content-length", b"%d" % len(self._body))]
         self._h2 = (fields, self._body)
         return self._h2
+
+    def fields(self) -> Headers:
+        """The fields that do not change."""
+        return self._fields
+
+    def changing(self, now_s: float) -> Headers:
+        """The fields that change once a second."""
+        age, ttl = self._age_and_ttl(now_s)
+        return [(b"age", b"%d" % age), (b"cache-status", b"atoll-%b; hit; ttl=%d" % (self._pop, ttl))]
 
     def touch(self) -> None:
         """Count a use for eviction."""

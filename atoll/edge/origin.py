@@ -77,7 +77,13 @@ class Origins:
         return {host: origin.up for host, origin in self.by_host.items()}
 
     async def fetch(
-        self, pool_name: str, method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None
+        self,
+        pool_name: str,
+        method: bytes,
+        target: bytes,
+        host: bytes,
+        headers: Headers,
+        body: RequestBody | None,
     ) -> tuple[ResponseReader, str]:
         """The response of the first origin of a pool that gives one, and that origin's host.
 
@@ -132,9 +138,7 @@ class Origins:
     def _order(self, pool: PoolSpec) -> list[Origin]:
         origins = [self.by_host[host] for host in pool.origins if host in self.by_host]
         origins.sort(
-            key=lambda origin: great_circle_km(
-                self._pop.lat, self._pop.lon, origin.spec.lat, origin.spec.lon
-            )
+            key=lambda origin: great_circle_km(self._pop.lat, self._pop.lon, origin.spec.lat, origin.spec.lon)
         )
         last = self.by_host.get(pool.failover)
         if last is not None and last not in origins:
@@ -164,4 +168,3 @@ async def _healthy(origin: Origin, request: bytes, timeout_s: float) -> bool:
     except RemoteError:
         return False
     return 200 <= reader.status < 300
-

@@ -64,7 +64,12 @@ class Call:
     )
 
     def __init__(
-        self, pool: UpstreamPool, request: bytes, body: RequestBody | None, sink: UpstreamSink, timeout_s: float
+        self,
+        pool: UpstreamPool,
+        request: bytes,
+        body: RequestBody | None,
+        sink: UpstreamSink,
+        timeout_s: float,
     ) -> None:
         self.pool = pool
         self.request = request
@@ -125,9 +130,7 @@ class UpstreamPool:
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
-    def request(
-        self, request: bytes, body: RequestBody | None, sink: UpstreamSink, timeout_s: float
-    ) -> Call:
+    def request(self, request: bytes, body: RequestBody | None, sink: UpstreamSink, timeout_s: float) -> Call:
         """Send `request` (a whole head; `Transfer-Encoding: chunked` in it when there is a body)."""
         call = Call(self, request, body, sink, timeout_s)
         self.active.add(call)

@@ -1,0 +1,367 @@
+"""The life of a request, step by step: accept, hot path, route, function or cache, finish.
+
+`PublicApp` is what the engines of one public listener (http or https) call. Each step is a function; the
+state they share (routing table, store, origins, counters) is the `Edge` of the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import time
+from typing import Final
+
+import msgspec
+
+from atoll.cache import rules
+from atoll.cache.store import Entry, Store
+from atoll.config.spec import FunctionRuntime, RouteSpec, Snapshot
+from atoll.edge import pages
+from atoll.edge.bindings import BindingsApp
+from atoll.edge.cached import CacheStep
+from atoll.edge.clock import Clock
+from atoll.edge.finish import BYPASS, HIT, MISS, STALE, finish_headers
+from atoll.edge.function import FunctionCall, elapsed_ms, function_request
+from atoll.edge.geo import Geo, GeoTable
+from atoll.edge.hot import Hot, HotTable
+from atoll.edge.log import AccessLog, connection_prefix, record_tail
+from atoll.edge.origin import Origins
+from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
+from atoll.errors import RemoteError
+from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
+from atoll.http.fields import Headers, format_http_date, get
+from atoll.http.limits import Limits
+from atoll.http.upstream import UpstreamPool
+from atoll.wire.messages import EdgeStats
+
+_EDGE_FIELDS: Final = frozenset((b"cf-blob", b"cf-connecting-ip", b"cf-ipcountry", b"x-real-ip"))
+_FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
+_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"expect"))
+# A request that carries one of these is never answered from prepared bytes.
+_NOT_HOT: Final = frozenset((b"range", b"cache-control", b"pragma", b"authorization"))
+
+
+class Counters(msgspec.Struct):
+    """What `EdgeStats` reports."""
+
+    requests: int = 0
+    hits: int = 0
+    misses: int = 0
+    stale: int = 0
+    bypass: int = 0
+    errors: int = 0
+
+
+class Edge:
+    """The state of one edge worker."""
+
+    def __init__(self, snapshot: Snapshot, log: AccessLog, store: Store, clock: Clock) -> None:
+        self.limits = Limits()
+        self.store = store
+        self.clock = clock
+        self.log = log
+        self.counters = Counters()
+        self.apps: list[PublicApp] = []
+        self._pools: dict[str, UpstreamPool] = {}
+        self._trace = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._load(snapshot)
+        self.origins = Origins(snapshot.pop, snapshot.network)
+        self.cache = CacheStep(self.pop, store, lambda: self.origins, self, self.changed)
+        self.bindings = BindingsApp(
+            self.limits,
+            store,
+            CacheStep(self.pop, store, lambda: self.origins, _Quiet(), self.changed),
+            lambda: self.table,
+            lambda: self.origins,
+            self.changed,
+        )
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Serve `snapshot` from now on. Requests under way end as they began."""
+        self._load(snapshot)
+        if not self.origins.same(snapshot.network):
+            self.origins.close()
+            self.origins = Origins(snapshot.pop, snapshot.network)
+        for app in self.apps:
+            app.table.clear()
+        sockets = {runtime.socket for runtime in snapshot.functions}
+        for path in [path for path in self._pools if path not in sockets]:
+            self._pools.pop(path).close()
+
+    def _load(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.pop = snapshot.pop.code
+        self.pop_bytes = self.pop.encode()
+        self.table: Table = compile_table(snapshot)
+        self.geo = GeoTable(snapshot)
+
+    def drain(self) -> None:
+        """Ask clients to go with their next response."""
+        for app in self.apps:
+            app.draining = True
+
+    def stats(self, connections: int) -> EdgeStats:
+        """Counters since the start."""
+        return EdgeStats(
+            seq=self.snapshot.seq,
+            connections=connections,
+            cache_bytes=self.store.bytes_used,
+            cache_objects=len(self.store),
+            origins_up=self.origins.up(),
+            **msgspec.structs.asdict(self.counters),
+        )
+
+    def changed(self, primary: bytes) -> None:
+        """A stored response was replaced or purged: what was prepared from it goes."""
+        for app in self.apps:
+            app.table.drop(primary)
+
+    # --- steps
+
+    def route(self, exchange: Exchange) -> tuple[Site, RouteSpec] | None:
+        """The site and route of a request, or None after it was answered here."""
+        if exchange.authority.startswith(HEALTH_HOST):
+            self.answer(exchange, 200, [(b"content-type", b"text/plain")], b"ok\n", b"detail=health")
+            return None
+        site = self.table.site(exchange.authority)
+        if site is None:
+            known = self.table.known_hosts() if self.snapshot.network.development else []
+            page = pages.unknown_host_page(exchange.authority.decode("latin-1"), known, self.pop)
+            self.answer(exchange, 404, pages.HTML, page, b"detail=unknown-host")
+            return None
+        route = site.route(exchange.target)
+        if route is None:
+            page = pages.error_page(404, "No route of this site leads here.", self.pop)
+            self.answer(exchange, 404, pages.HTML, page, b"detail=no-route")
+            return None
+        return site, route
+
+    def call_function(self, exchange: Exchange, site: Site, name: str) -> None:
+        """Let a function answer."""
+        runtime = self.table.functions.get((site.spec.tenant, name))
+        if runtime is None:
+            self.fail(exchange, RemoteError(f"function {name} is not ready here", 503))
+            return
+        pool = self._pools.get(runtime.socket)
+        if pool is None:
+            pool = self._pools[runtime.socket] = UpstreamPool(runtime.socket)
+        call = FunctionCall(exchange, name, self._function_head, self._function_failed)
+        exchange.notes = runtime
+        call.run(pool, function_request(exchange, site.host, self.geo_of(exchange.conn)))
+
+    def _function_head(self, exchange: Exchange, status: int, headers: Headers) -> Headers:
+        runtime = exchange.notes
+        name = f"{runtime.name}@{runtime.version[:8]}" if isinstance(runtime, FunctionRuntime) else ""
+        verdict = get(headers, b"x-cache") or BYPASS
+        cache_status = b'atoll-%b; fwd=bypass; fwd-status=%d; detail="function %b"' % (
+            self.pop_bytes,
+            status,
+            name.encode(),
+        )
+        fields = self.headers(exchange, headers, BYPASS, cache_status, -1.0)
+        self.done(exchange, status, 0, verdict if verdict in (HIT, MISS) else BYPASS)
+        return fields
+
+    def _function_failed(self, exchange: Exchange, error: RemoteError) -> None:
+        self.fail(exchange, RemoteError(f"the function did not answer: {error.message}", 503))
+
+    def start_task(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
+        """The cache step for what may have to wait."""
+        task = asyncio.ensure_future(self._guarded(exchange, site, route))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
+        try:
+            await self.cache.run(exchange, site, route, exchange.conn.scheme)
+        except RemoteError as error:
+            self.fail(exchange, error)
+
+    def fail(self, exchange: Exchange, error: RemoteError) -> None:
+        """An error page that says why, also in `Cache-Status`."""
+        status = error.status if error.status in (502, 503, 504, 413, 400) else 502
+        page = pages.error_page(status, error.message, self.pop)
+        detail = error.message.encode("ascii", "replace").replace(b"\\", b"").replace(b'"', b"")
+        self.counters.errors += 1
+        self.answer(exchange, status, pages.HTML, page, b'fwd=miss; detail="%b"' % detail)
+
+    def answer(self, exchange: Exchange, status: int, headers: Headers, body: bytes, why: bytes) -> None:
+        """A response made here."""
+        dated = [*headers, (b"date", format_http_date(time()))]
+        cache_status = b"atoll-%b; %b" % (self.pop_bytes, why)
+        fields = self.headers(exchange, dated, BYPASS, cache_status, -1.0)
+        exchange.stream.start(status, fields, len(body))
+        if exchange.method != b"HEAD":
+            exchange.stream.write(body)
+        exchange.stream.finish()
+        self.done(exchange, status, len(body), BYPASS)
+
+    # --- finish (the cache step's `Outcome`)
+
+    def headers(
+        self, exchange: Exchange, headers: Headers, verdict: bytes, cache_status: bytes, origin_ms: float
+    ) -> Headers:
+        """See `Outcome`."""
+        self._trace += 1
+        total = elapsed_ms(exchange)
+        timing = b'edge;desc="%b";dur=%.2f' % (self.pop_bytes, total)
+        if origin_ms > 0:
+            timing += b", origin;dur=%.2f" % origin_ms
+        trace = b"%b-%x-%x" % (self.pop_bytes, int(exchange.received_s * 1000), self._trace)
+        return finish_headers(headers, self.pop_bytes, verdict, cache_status, timing, trace)
+
+    def done(self, exchange: Exchange, code: int, size: int, verdict: bytes) -> None:
+        """See `Outcome`."""
+        counters = self.counters
+        if verdict == HIT:
+            counters.hits += 1
+        elif verdict == MISS:
+            counters.misses += 1
+        elif verdict == STALE:
+            counters.stale += 1
+        else:
+            counters.bypass += 1
+        tail = record_tail(
+            exchange.method,
+            exchange.authority,
+            exchange.target,
+            code,
+            size,
+            verdict.decode("latin-1").lower(),
+            elapsed_ms(exchange),
+        )
+        self.clock.tick(time())
+        self.log.add(exchange.conn, tail)
+
+    def hit(self, exchange: Exchange, primary: bytes, entry: Entry) -> bool:
+        """See `Outcome`: prepare the response, and remember the request's bytes for next time."""
+        app = exchange.notes
+        if not isinstance(app, PublicApp) or exchange.method != b"GET" or exchange.raw is None:
+            return False
+        if entry.status != 200 or rules.not_modified(exchange.headers, entry.headers, entry.status):
+            return False
+        for name, _ in exchange.headers:
+            if name in _NOT_HOT:
+                return False
+        hot = app.table.known(primary, entry) or self._prepare(exchange, entry)
+        app.table.add(exchange.raw, primary, hot)
+        now_s = time()
+        if exchange.stream.protocol == "HTTP/2":
+            prepared = hot.h2(now_s)
+            if prepared is None:
+                return False
+            exchange.stream.respond(200, *prepared)
+        else:
+            fields = [*hot.fields(), *hot.changing(now_s)]
+            exchange.stream.respond(200, fields, entry.body)
+        self.counters.hits += 1
+        self.log.add(exchange.conn, hot.log_tail)
+        return True
+
+    def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
+        fields = [*entry.headers, (b"x-cache", HIT), (b"x-edge-location", self.pop_bytes)]
+        tail = record_tail(
+            b"GET", exchange.authority, exchange.target, entry.status, len(entry.body), "hit", 0.0
+        )
+        return Hot(entry, self.store, self.clock, self.pop_bytes, fields, tail)
+
+    # --- connections
+
+    def geo_of(self, conn: ConnectionInfo) -> Geo:
+        """Where the client is, looked up once a connection."""
+        if not isinstance(conn.geo, Geo):
+            conn.geo = self.geo.lookup(conn.client_ip)
+            conn.log_prefix = connection_prefix(conn, conn.geo.city)
+        return conn.geo
+
+
+class _Quiet:
+    """The outcome of a function's own fetches: their fields are the origin's, nobody logs them as visits."""
+
+    def headers(
+        self, exchange: Exchange, headers: Headers, verdict: bytes, cache_status: bytes, origin_ms: float
+    ) -> Headers:
+        """See `Outcome`."""
+        return [*headers, (b"cache-status", cache_status)]
+
+    def done(self, exchange: Exchange, code: int, size: int, verdict: bytes) -> None:
+        """See `Outcome`."""
+
+    def hit(self, exchange: Exchange, primary: bytes, entry: Entry) -> bool:
+        """See `Outcome`."""
+        return False
+
+
+class PublicApp:
+    """The `App` of one public listener."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.limits = edge.limits
+        self.draining = False
+        self.table = HotTable(edge.store)
+        self._counters = edge.counters
+        self._clock = edge.clock
+        self._log = edge.log
+        edge.apps.append(self)
+        self.hot: Callable[[object], HotEntry | None] = self.table.get
+
+    def count_hot(self, conn: ConnectionInfo, entry: HotEntry, now_s: float) -> None:
+        """See `App.count_hot`."""
+        assert isinstance(entry, Hot)
+        counters = self._counters
+        counters.requests += 1
+        counters.hits += 1
+        self._clock.tick(now_s)
+        self._log.add(conn, entry.log_tail)
+        entry.touch()
+
+    def refused(self, conn: ConnectionInfo, status: int, reason: str) -> None:
+        """See `App.refused`."""
+        self.edge.geo_of(conn)
+        self._counters.requests += 1
+        self._counters.errors += 1
+        self._clock.tick(time())
+        self._log.add(conn, record_tail(b"", b"", reason.encode(), status, 0, "refused", 0.0))
+
+    def handle(self, exchange: Exchange) -> None:
+        """See `App.handle`: the pipeline."""
+        edge = self.edge
+        self._counters.requests += 1
+        edge.geo_of(exchange.conn)
+        exchange.headers = accept_headers(exchange.headers)
+        found = edge.route(exchange)
+        if found is None:
+            return
+        site, route = found
+        if route.function:
+            edge.call_function(exchange, site, route.function)
+            return
+        exchange.notes = self
+        if edge.cache.lookup(exchange, site, route):
+            return
+        exchange.headers = [*exchange.headers, *forwarded(exchange)]
+        edge.start_task(exchange, site, route)
+
+
+def accept_headers(headers: Headers) -> Headers:
+    """A client's fields without those only the edge may set, and without hop-by-hop ones."""
+    return [
+        field
+        for field in headers
+        if not field[0].startswith(b"atoll-")
+        and field[0] not in _EDGE_FIELDS
+        and field[0] not in _FORWARDED
+        and field[0] not in _HOP
+    ]
+
+
+def forwarded(exchange: Exchange) -> Headers:
+    """Who asked, for origins."""
+    return [
+        (b"x-forwarded-for", exchange.conn.client_ip.encode()),
+        (b"x-forwarded-proto", exchange.conn.scheme),
+        (b"x-forwarded-host", exchange.authority),
+        (b"via", b"1.1 atoll"),
+    ]

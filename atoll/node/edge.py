@@ -1,0 +1,167 @@
+"""An edge worker: `python -m atoll.node.edge`, started by a PoP's supervisor.
+
+It starts from the snapshot on disk, needs nobody to serve, and takes new snapshots over its own socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import msgspec
+import uvloop
+
+from atoll.cache.store import Store
+from atoll.config.spec import Snapshot
+from atoll.edge.clock import Clock
+from atoll.edge.log import AccessLog
+from atoll.edge.pipeline import Edge, PublicApp
+from atoll.errors import AtollError
+from atoll.http.accept import Listener
+from atoll.http.tls import CertificateStore
+from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
+from atoll.wire import frames
+from atoll.wire.messages import ApplySnapshot, DrainEdge, GetEdgeStats, Message, Ok
+
+CACHE_BYTES: Final = 256 * 1024 * 1024
+_SWEEP_S: Final = 2.0
+_GRACE_S: Final = 5.0
+
+
+class Worker:
+    """One edge worker: its listeners, its edge, its control socket."""
+
+    def __init__(self, config: RoleConfig, snapshot: Snapshot) -> None:
+        assert config.pop is not None
+        self._config = config
+        self._pop = config.pop
+        paths = config.paths
+        paths.logs.mkdir(parents=True, exist_ok=True)
+        clock = Clock()
+        self.log = AccessLog(paths.logs / f"{self._pop.code}-access.log", clock)
+        capacity = int(config.options.get("cache_bytes", CACHE_BYTES))
+        self.edge = Edge(snapshot, self.log, Store(capacity), clock)
+        self.listeners: list[Listener] = []
+        self._stopped = asyncio.Event()
+
+    def listen(self) -> None:
+        """Take over the sockets the supervisor holds."""
+        sockets = inherited_sockets(os.environ)
+        if "http" in sockets:
+            self.listeners.append(Listener(PublicApp(self.edge), sockets["http"]))
+        if "https" in sockets:
+            certificates = CertificateStore(self._config.paths.ca / "leaf", "localhost")
+            self.listeners.append(Listener(PublicApp(self.edge), sockets["https"], certificates.default))
+        if "bindings" in sockets:
+            self.listeners.append(Listener(self.edge.bindings, sockets["bindings"], trusted=True))
+
+    async def control(self) -> asyncio.AbstractServer:
+        """Listen for the agent and the supervisor."""
+        path = self._config.paths.pop_run(self._pop.code) / f"edge-{self._config.index}.sock"
+        return await frames.serve(path, self._answer)
+
+    async def _answer(self, _peer: frames.Peer, message: Message) -> Message | None:
+        if isinstance(message, ApplySnapshot):
+            if message.snapshot.seq >= self.edge.snapshot.seq:
+                self.edge.apply(message.snapshot)
+            return Ok(seq=self.edge.snapshot.seq)
+        if isinstance(message, GetEdgeStats):
+            return self.edge.stats(sum(len(listener.connections) for listener in self.listeners))
+        if isinstance(message, DrainEdge):
+            await self.drain(message.grace_s)
+            self._stopped.set()
+            return Ok()
+        return None
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept no more, answer what comes with `Connection: close`, leave when all is quiet."""
+        self.edge.drain()
+        for listener in self.listeners:
+            listener.close()
+        deadline_s = monotonic() + grace_s
+        while monotonic() < deadline_s:
+            if not any(listener.connections for listener in self.listeners):
+                return
+            await asyncio.sleep(0.02)
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        stopping: list[asyncio.Task[None]] = []
+
+        def stop() -> None:
+            if not stopping:
+                stopping.append(loop.create_task(self._stop()))
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        self.listen()
+        server = await self.control()
+        gc.collect()
+        gc.freeze()
+        notify_ready()
+        sweeper = loop.create_task(self._sweep())
+        await self._stopped.wait()
+        sweeper.cancel()
+        server.close()
+        self.log.close()
+
+    async def _stop(self) -> None:
+        await self.drain(_GRACE_S)
+        self._stopped.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            for listener in self.listeners:
+                listener.check_timeouts()
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """The snapshot an agent has left on disk.
+
+    Raises:
+        AtollError: there is none, or it is not readable.
+    """
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=Snapshot)
+    except OSError as error:
+        raise AtollError(f"no snapshot to start from: {error.strerror}", where=str(path)) from error
+    except msgspec.MsgspecError as error:
+        raise AtollError(f"not a snapshot: {error}", where=str(path)) from error
+
+
+async def wait_for_snapshot(path: Path) -> Snapshot:
+    """The snapshot, as soon as the agent has written the first one."""
+    while True:
+        with contextlib.suppress(AtollError):
+            return load_snapshot(path)
+        await asyncio.sleep(0.02)
+
+
+async def serve(config: RoleConfig) -> None:
+    """The role."""
+    assert config.pop is not None
+    snapshot = await wait_for_snapshot(config.paths.pop_data(config.pop.code) / "snapshot.msgpack")
+    await Worker(config, snapshot).run()
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        config = read_role(os.environ)
+    except AtollError as error:
+        sys.exit(str(error))
+    gc.set_threshold(100_000, 50, 100)
+    uvloop.run(serve(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -142,8 +142,20 @@ class H2Connection(asyncio.Protocol):
         headers = cast(Headers, event.headers)
         method, target = event.method, event.target
         stream = H2Stream(self, stream_id, method)
+        self._answer(event, stream, method, target, headers, now_s)
         if self._requests >= self.app.limits.h2_requests:
             self.goaway()
+
+    def _answer(
+        self,
+        event: zttp.Request,
+        stream: H2Stream,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        now_s: float,
+    ) -> None:
+        raw: object | None = None
         if method == b"GET":
             key = (target, tuple(headers))
             entry = self.app.hot(key)
@@ -152,9 +164,7 @@ class H2Connection(asyncio.Protocol):
                 stream.respond(200, *prepared)
                 self.app.count_hot(self.info, entry, now_s)
                 return
-            raw: object | None = key
-        else:
-            raw = None
+            raw = key
         refusal = self._refusal(method, target, headers)
         if refusal is not None:
             self.app.refused(self.info, *refusal)
@@ -163,7 +173,7 @@ class H2Connection(asyncio.Protocol):
         authority, fields = _split_host(headers)
         exchange = Exchange(self.info, stream, method, authority, target, fields, now_s)
         stream.exchange = exchange
-        self._streams[stream_id] = stream
+        self._streams[stream.id] = stream
         if event.end_stream or method in (b"GET", b"HEAD"):
             exchange.raw = raw
         else:

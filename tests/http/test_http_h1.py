@@ -107,8 +107,8 @@ async def test_a_chunked_body_streams_through() -> None:
     listener, address = listen(app)
     data = await talk(
         address,
-        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n",
-        b"1\r\n!\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+        b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n",
     )
     listener.close()
     body = data.split(b"\r\n\r\n", 1)[1]

@@ -64,7 +64,7 @@ class Entry:
         "vary",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a record: one keyword a field
         self,
         *,
         status: int,
@@ -99,13 +99,41 @@ class Entry:
         self.node: Node[Key] | None = None
 
 
+class _Resource:
+    """The responses of one URL, oldest first, and how many of them vary by which names."""
+
+    __slots__ = ("entries", "varies")
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[Variant, Entry] = OrderedDict()
+        self.varies: dict[tuple[bytes, ...], int] = {}
+
+    def newest(self) -> Entry:
+        """The response stored last."""
+        return self.entries[next(reversed(self.entries))]
+
+    def add(self, variant: Variant, entry: Entry) -> None:
+        """Index `entry`; nothing is stored for `variant` yet."""
+        self.entries[variant] = entry
+        self.varies[variant.vary] = self.varies.get(variant.vary, 0) + 1
+
+    def take(self, variant: Variant) -> Entry:
+        """The entry of `variant`, no longer indexed."""
+        left = self.varies[variant.vary] - 1
+        if left:
+            self.varies[variant.vary] = left
+        else:
+            del self.varies[variant.vary]
+        return self.entries.pop(variant)
+
+
 class Store:
     """Entries of one worker, evicted by `S3Fifo`."""
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY, max_object: int = DEFAULT_MAX_OBJECT) -> None:
         self.purge_epoch = 0
         self._policy: S3Fifo[Key] = S3Fifo(capacity, max_object)
-        self._resources: dict[bytes, OrderedDict[Variant, Entry]] = {}
+        self._resources: dict[bytes, _Resource] = {}
         self._purged: OrderedDict[bytes, int] = OrderedDict()
         self._forgotten_epoch = 0  # purges up to here are not remembered one by one
         self._next_seq = 1
@@ -123,17 +151,17 @@ class Store:
 
     def vary_of(self, primary: bytes) -> tuple[bytes, ...]:
         """The names that the newest response of a URL varies by; () when nothing is stored."""
-        variants = self._resources.get(primary)
-        return next(reversed(variants)).vary if variants else ()
+        resource = self._resources.get(primary)
+        return resource.newest().vary if resource is not None else ()
 
     def get(self, primary: bytes, request: Headers) -> Entry | None:
         """The entry that `request` selects, its use counted. Fresh or not is not asked here."""
-        variants = self._resources.get(primary)
-        if variants is None:
+        resource = self._resources.get(primary)
+        if resource is None:
             return None
         found = None
-        for vary in {variant.vary for variant in variants}:
-            entry = variants.get(Variant(vary, vary_key(vary, request)))
+        for vary in resource.varies:
+            entry = resource.entries.get(Variant(vary, vary_key(vary, request)))
             if entry is not None and (found is None or _newer(entry, found)):
                 found = entry
         if found is not None and found.node is not None:
@@ -167,7 +195,8 @@ class Store:
         self._purged.move_to_end(primary)
         if len(self._purged) > MAX_REMEMBERED_PURGES:
             _, self._forgotten_epoch = self._purged.popitem(last=False)
-        variants = list(self._resources.get(primary, ()))
+        resource = self._resources.get(primary)
+        variants = list(resource.entries) if resource is not None else []
         for variant in variants:
             self._drop((primary, variant))
         return len(variants)
@@ -178,8 +207,8 @@ class Store:
         self._purged.clear()
         self._forgotten_epoch = self.purge_epoch
         count = len(self)
-        for variants in self._resources.values():
-            for entry in variants.values():
+        for resource in self._resources.values():
+            for entry in resource.entries.values():
                 entry.live = False
         self._resources.clear()
         self._policy.clear()
@@ -193,10 +222,12 @@ class Store:
         entry.node = self._policy.node(key)
         entry.live = True
         entry.stored_seq, self._next_seq = self._next_seq, self._next_seq + 1
-        variants = self._resources.setdefault(primary, OrderedDict())
-        variants[variant] = entry
-        if len(variants) > MAX_VARIANTS:
-            self._drop((primary, next(iter(variants))))
+        resource = self._resources.get(primary)
+        if resource is None:
+            resource = self._resources[primary] = _Resource()
+        resource.add(variant, entry)
+        if len(resource.entries) > MAX_VARIANTS:
+            self._drop((primary, next(iter(resource.entries))))
 
     def _drop(self, key: Key) -> None:
         self._policy.remove(key)
@@ -205,12 +236,11 @@ class Store:
     def _forget(self, key: Key) -> None:
         """Take an entry out of the index; the policy has let go of it already."""
         primary, variant = key
-        variants = self._resources.get(primary)
-        entry = variants.pop(variant, None) if variants is not None else None
-        if entry is not None:
-            entry.live = False
-        if variants is not None and not variants:
-            del self._resources[primary]
+        resource = self._resources.get(primary)
+        if resource is not None and variant in resource.entries:
+            resource.take(variant).live = False
+            if not resource.entries:
+                del self._resources[primary]
 
 
 def _newer(one: Entry, other: Entry) -> bool:

@@ -42,7 +42,6 @@ class BindingsApp:
         cache: CacheStep,
         table: Callable[[], Table],
         origins: Callable[[], Origins],
-        on_change: Callable[[bytes], None],
     ) -> None:
         self.limits = limits
         self.draining = False
@@ -50,7 +49,6 @@ class BindingsApp:
         self._cache = cache
         self._table = table
         self._origins = origins
-        self._on_change = on_change
         self._tasks: set[asyncio.Task[None]] = set()
 
     def hot(self, key: object) -> HotEntry | None:
@@ -156,7 +154,6 @@ class BindingsApp:
             exchange.stream.respond(413, [], b"")
             return
         self._store.put(primary, exchange.headers, entry)
-        self._on_change(primary)
         exchange.stream.respond(204, [], b"")
 
 

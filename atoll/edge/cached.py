@@ -28,7 +28,6 @@ from atoll.http.fields import (
     get,
     get_all,
     parse_cache_control,
-    parse_http_date,
     parse_vary,
 )
 from atoll.http.upstream import ResponseReader
@@ -70,13 +69,11 @@ class CacheStep:
         store: Store,
         origins: Callable[[], Origins],
         outcome: Outcome,
-        on_change: Callable[[bytes], None],
     ) -> None:
         self._pop = pop
         self._store = store
         self._origins = origins
         self._outcome = outcome
-        self._on_change = on_change
         self._flights: dict[bytes, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -86,7 +83,7 @@ class CacheStep:
             return False
         primary = keys.primary_key(exchange.conn.scheme, site.host, exchange.target)
         entry = self._store.get(primary, exchange.headers)
-        if entry is None or self._decide(entry, exchange, route) is not rules.Decision.FRESH:
+        if entry is None or self._decide(entry, exchange) is not rules.Decision.FRESH:
             return False
         self._serve(exchange, primary, entry, HIT, b"")
         return True
@@ -99,21 +96,24 @@ class CacheStep:
         """
         primary = keys.primary_key(scheme, site.host, exchange.target)
         if exchange.method not in (b"GET", b"HEAD"):
-            await self._pass(exchange, site, route, b"fwd=method")
-            if rules.invalidated_by(exchange.method, 200):
-                self._purge(primary)
+            code = await self._pass(exchange, site, route, b"fwd=method")
+            if rules.invalidated_by(exchange.method, code):
+                self._store.purge(primary)
             return
         if not route.cache or route.consistency == "critical":
             await self._pass(exchange, site, route, b"fwd=bypass")
             return
         while True:
             entry = self._store.get(primary, exchange.headers)
-            decision = rules.Decision.MISS if entry is None else self._decide(entry, exchange, route)
+            decision = self._decide(entry, exchange)
             if entry is not None and decision is rules.Decision.FRESH:
                 self._serve(exchange, primary, entry, HIT, b"")
                 return
             if decision is rules.Decision.ONLY_IF_CACHED:
                 raise RemoteError("only-if-cached, and nothing usable is stored", 504)
+            if entry is not None and decision is rules.Decision.STALE:
+                self._serve(exchange, primary, entry, STALE, b"max-stale")
+                return
             if entry is not None and decision is rules.Decision.STALE_WHILE_REVALIDATE:
                 self._serve(exchange, primary, entry, STALE, b"stale-while-revalidate")
                 self._refresh(exchange, site, route, primary, entry)
@@ -163,7 +163,7 @@ class CacheStep:
         if entry is not None and reader.status == 304:
             await reader.read_all(0)
             fresh = self._revalidated(exchange, entry, reader, began_s)
-            self._keep(primary, exchange, fresh, epoch)
+            self._store.put(primary, exchange.headers, fresh, epoch)
             self._serve(exchange, primary, fresh, MISS, b"revalidated", origin_ms)
             return True
         if entry is not None and reader.status >= 500 and self._covers(entry, route):
@@ -188,7 +188,7 @@ class CacheStep:
         verdict = rules.storability(exchange.method, exchange.headers, reader.status, reader.headers, cc)
         length = body_length(reader.headers)
         keep = verdict.store and exchange.method == b"GET" and (length is None or length <= MAX_OBJECT)
-        forward = "stale" if was_stale else "uri-miss"
+        forward: status.Forward = "stale" if was_stale else "uri-miss"
         cache_status = status.forward(
             self._pop, forward, fwd_status=reader.status, stored=keep, detail="" if keep else verdict.reason
         )
@@ -204,7 +204,7 @@ class CacheStep:
             exchange.method, exchange.headers, reader.status, reader.headers, body, began_s, reader.received_s
         )
         self._outcome.done(exchange, reader.status, len(body), MISS)
-        return entry is not None and self._keep(primary, exchange, entry, epoch)
+        return entry is not None and self._store.put(primary, exchange.headers, entry, epoch)
 
     async def _copy(
         self, exchange: Exchange, reader: ResponseReader, fields: Headers, length: int | None
@@ -227,7 +227,8 @@ class CacheStep:
         stream.finish()
         return b"".join(parts) if size <= MAX_OBJECT else None
 
-    async def _pass(self, exchange: Exchange, site: Site, route: RouteSpec, why: bytes) -> None:
+    async def _pass(self, exchange: Exchange, site: Site, route: RouteSpec, why: bytes) -> int:
+        """Straight to the origin and back; the response's status."""
         began_s = time()
         reader, _ = await self._origins().fetch(
             route.pool, exchange.method, exchange.target, site.host, exchange.headers, exchange.body
@@ -237,6 +238,7 @@ class CacheStep:
         fields = self._outcome.headers(exchange, reader.headers, BYPASS, cache_status, origin_ms)
         await relay(reader, exchange.stream, fields)
         self._outcome.done(exchange, reader.status, body_length(reader.headers) or 0, BYPASS)
+        return reader.status
 
     def _refresh(
         self, exchange: Exchange, site: Site, route: RouteSpec, primary: bytes, entry: Entry
@@ -274,7 +276,11 @@ class CacheStep:
                 fresh = entry_from(
                     b"GET", exchange.headers, reader.status, reader.headers, body, began_s, reader.received_s
                 )
-            stored = fresh is not None and reader.status < 500 and self._keep(primary, exchange, fresh, epoch)
+            stored = (
+                fresh is not None
+                and reader.status < 500
+                and self._store.put(primary, exchange.headers, fresh, epoch)
+            )
         except RemoteError:
             stored = False  # the stale response goes on being served for as long as its rules allow
         finally:
@@ -283,17 +289,6 @@ class CacheStep:
                 flight.done.set_result(stored)
 
     # --- storing and serving
-
-    def _keep(self, primary: bytes, exchange: Exchange, entry: Entry, epoch: int) -> bool:
-        if self._store.purge_epoch != epoch:
-            return False  # purged while it was being fetched: it may be the old object
-        self._store.put(primary, exchange.headers, entry)
-        self._on_change(primary)
-        return True
-
-    def _purge(self, primary: bytes) -> None:
-        self._store.purge(primary)
-        self._on_change(primary)
 
     def _revalidated(self, exchange: Exchange, entry: Entry, reader: ResponseReader, began_s: float) -> Entry:
         merged = rules.update_stored(entry.headers, reader.headers)
@@ -313,7 +308,7 @@ class CacheStep:
     ) -> None:
         if verdict is HIT and self._outcome.hit(exchange, primary, entry):
             return
-        age_s = entry.initial_age_s + time() - entry.response_time_s
+        age_s = rules.current_age_s(entry.initial_age_s, entry.response_time_s, time())
         ttl = int(entry.lifetime_s - age_s)
         if verdict is MISS:
             cache_status = status.forward(
@@ -338,8 +333,10 @@ class CacheStep:
             exchange.stream.finish()
         self._outcome.done(exchange, code, len(body), verdict)
 
-    def _decide(self, entry: Entry, exchange: Exchange, route: RouteSpec) -> rules.Decision:
+    def _decide(self, entry: Entry | None, exchange: Exchange) -> rules.Decision:
         request_cc = parse_cache_control(get_all(exchange.headers, b"cache-control"))
+        if entry is None:
+            return rules.decide_absent(request_cc)
         age_s = rules.current_age_s(entry.initial_age_s, entry.response_time_s, time())
         return rules.decide(entry.cc, entry.lifetime_s, age_s, request_cc)
 
@@ -366,12 +363,9 @@ def entry_from(
     vary = parse_vary(get_all(headers, b"vary"))
     if vary is None or not rules.storability(method, request, code, headers, cc).store:
         return None
-    date = get(headers, b"date")
-    parsed = parse_http_date(date) if date is not None else None
-    date_s = parsed if parsed is not None else response_time_s
-    kept = [f for f in headers if f[0] not in (b"age", b"content-length")]
-    if parsed is None:
-        kept = [f for f in kept if f[0] != b"date"]
+    date_s = rules.response_date_s(headers, response_time_s)
+    kept = [f for f in rules.storable_headers(headers, cc) if f[0] not in (b"age", b"content-length")]
+    if get(kept, b"date") is None:
         kept.append((b"date", format_http_date(date_s)))
     return Entry(
         status=code,

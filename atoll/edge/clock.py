@@ -28,7 +28,7 @@ class Clock:
             return
         self._stamp_tick = tick
         moment = datetime.fromtimestamp(now_s, UTC)
-        self.stamp = moment.strftime('{"t":"%Y-%m-%dT%H:%M:%S.').encode() + b"%02d0Z" % (tick % 100)
+        self.stamp = moment.strftime('{"t":"%Y-%m-%dT%H:%M:%S.').encode() + b'%02d0Z"' % (tick % 100)
         second = int(now_s)
         if second != self.second:
             self.second = second

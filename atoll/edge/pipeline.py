@@ -67,14 +67,13 @@ class Edge:
         self._tasks: set[asyncio.Task[None]] = set()
         self._load(snapshot)
         self.origins = Origins(snapshot.pop, snapshot.network)
-        self.cache = CacheStep(self.pop, store, lambda: self.origins, self, self.changed)
+        self.cache = CacheStep(self.pop, store, lambda: self.origins, self)
         self.bindings = BindingsApp(
             self.limits,
             store,
-            CacheStep(self.pop, store, lambda: self.origins, _Quiet(), self.changed),
+            CacheStep(self.pop, store, lambda: self.origins, _Quiet()),
             lambda: self.table,
             lambda: self.origins,
-            self.changed,
         )
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -111,11 +110,6 @@ class Edge:
             origins_up=self.origins.up(),
             **msgspec.structs.asdict(self.counters),
         )
-
-    def changed(self, primary: bytes) -> None:
-        """A stored response was replaced or purged: what was prepared from it goes."""
-        for app in self.apps:
-            app.table.drop(primary)
 
     # --- steps
 
@@ -244,8 +238,8 @@ class Edge:
         for name, _ in exchange.headers:
             if name in _NOT_HOT:
                 return False
-        hot = app.table.known(primary, entry) or self._prepare(exchange, entry)
-        app.table.add(exchange.raw, primary, hot)
+        hot = self._prepare(exchange, entry)
+        app.table.add(exchange.raw, hot)
         now_s = time()
         if exchange.stream.protocol == "HTTP/2":
             prepared = hot.h2(now_s)
@@ -264,7 +258,7 @@ class Edge:
         tail = record_tail(
             b"GET", exchange.authority, exchange.target, entry.status, len(entry.body), "hit", 0.0
         )
-        return Hot(entry, self.store, self.clock, self.pop_bytes, fields, tail)
+        return Hot(entry, self.pop_bytes, fields, tail)
 
     # --- connections
 
@@ -300,7 +294,7 @@ class PublicApp:
         self.edge = edge
         self.limits = edge.limits
         self.draining = False
-        self.table = HotTable(edge.store)
+        self.table = HotTable()
         self._counters = edge.counters
         self._clock = edge.clock
         self._log = edge.log

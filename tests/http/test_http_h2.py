@@ -44,7 +44,7 @@ class Client:
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):
-            self.heads[event.stream_id] = dict(event.headers)
+            self.heads[event.stream_id] = {str(name): str(value) for name, value in event.headers}
         elif isinstance(event, h2.events.DataReceived):
             self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

@@ -82,7 +82,7 @@ _FIELD_LISTS: Final = {
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD_LIST: Final = re.compile(rb"[ \t,]*" + _TOKEN + rb"(?:[ \t]*,[ \t,]*" + _TOKEN + rb")*[ \t,]*")
-_STOP: Final = re.compile(rb'[",]')
+_STOP: Final = re.compile(rb',|="')  # a quote elsewhere opens no quoted string
 _QUOTED_REST: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SHORT: Final = 128  # longer fields are parsed anew each time: a client must not fill memory with them
 

@@ -1,13 +1,17 @@
 """How a supervisor tells a role who it is: one JSON value and the sockets it inherits.
 
 The supervisor owns every listening socket; a role gets them as file descriptors, so a role that dies loses
-no queued connection.
+no queued connection. A role answers with one byte on an inherited pipe when it serves, and asks the kernel
+to end it with its supervisor (prctl(2), `PR_SET_PDEATHSIG`; elsewhere the process group has to do).
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -20,6 +24,8 @@ from atoll.errors import AtollError
 
 ROLE_VARIABLE: Final = "ATOLL_ROLE"
 FDS_VARIABLE: Final = "ATOLL_FDS"
+READY_VARIABLE: Final = "ATOLL_READY"
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +39,7 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0  # which edge worker
     nats_url: str = ""  # with credentials
     options: dict[str, str] = {}  # what only one role knows: {"region": "EU"}, {"latency": "real"}
+    supervisor_pid: int = 0  # the role ends with this process; 0: it is on its own
 
     @property
     def paths(self) -> Paths:
@@ -41,7 +48,7 @@ class RoleConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_role(env: Mapping[str, str]) -> RoleConfig:
-    """The role this process was started as.
+    """The role this process was started as; from here on it ends with its supervisor.
 
     Raises:
         AtollError: started by hand, without the supervisor's variables.
@@ -49,7 +56,33 @@ def read_role(env: Mapping[str, str]) -> RoleConfig:
     text = env.get(ROLE_VARIABLE)
     if text is None:
         raise AtollError("this is a role of a PoP, not a command", hint="start a network with `atoll up`")
-    return msgspec.json.decode(text, type=RoleConfig)
+    config = msgspec.json.decode(text, type=RoleConfig)
+    if config.supervisor_pid:
+        # A supervisor of roles stops them in order; anything else has nothing to put in order.
+        end_with(config.supervisor_pid, signal.SIGTERM if config.role == "supervisor" else signal.SIGKILL)
+    return config
+
+
+def end_with(parent_pid: int, number: signal.Signals) -> None:
+    """Have the kernel send this process `number` when its parent ends; Linux only, survives `execve`."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != parent_pid:  # it ended before we asked
+        os.kill(os.getpid(), number)
+
+
+def notify_ready() -> None:
+    """Tell the supervisor that this role serves. Once; without a supervisor it does nothing."""
+    text = os.environ.pop(READY_VARIABLE, "")
+    if text:
+        fd = int(text)
+        try:
+            os.write(fd, b"1")
+        except BrokenPipeError:
+            pass  # the supervisor no longer waits
+        finally:
+            os.close(fd)
 
 
 def inherited_sockets(env: Mapping[str, str]) -> dict[str, socket.socket]:

@@ -13,6 +13,14 @@ from pathlib import Path
 import msgspec
 
 
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports a network listens on for people, all on loopback."""
+
+    http: int = 8080
+    https: int = 8443
+    api: int = 9440
+
+
 class Paths(msgspec.Struct, frozen=True):
     """Every path of one network. `home` holds what must survive, `run` what may go on reboot."""
 
@@ -29,6 +37,11 @@ class Paths(msgspec.Struct, frozen=True):
     def network_file(self) -> Path:
         """The effective `NetworkSpec`, JSON."""
         return self.home / "network.json"
+
+    @property
+    def endpoints_file(self) -> Path:
+        """The running network's `Endpoints`, JSON."""
+        return self.home / "endpoints.json"
 
     @property
     def ca(self) -> Path:

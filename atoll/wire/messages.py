@@ -150,6 +150,8 @@ class NetworkStatus(_Message, frozen=True, kw_only=True):
 
     pops: tuple[PopState, ...]
     processes: tuple[ProcessInfo, ...]  # nats, api, gateway, origins, the daemon itself
+    latency: str = "off"  # off | real
+    started_s: float = 0.0  # seconds since the epoch
 
 
 class PopCommand(_Message, frozen=True, kw_only=True):

@@ -269,13 +269,15 @@ def usable_on_error(cc: CacheControl, lifetime_s: float, age_s: float, route_sta
     The response's own `stale-if-error` comes before the route's; `s-maxage` without it allows none. A
     response that never was fresh may be one user's: the route does not hand it to others.
     """
-    if cc.no_cache or _forbids_stale(cc):
-        return False
     staleness_s = age_s - lifetime_s
+    if cc.no_cache or staleness_s < 0:
+        return not cc.no_cache
+    if _forbids_stale(cc):
+        return False
     if cc.stale_if_error is not None:
         return staleness_s <= cc.stale_if_error
     if cc.s_maxage is not None or not (lifetime_s > 0 or cc.public):
-        return staleness_s < 0
+        return False
     return staleness_s <= route_stale_if_error_s
 
 

@@ -1,0 +1,1 @@
+"""Side-by-side measurements: what Atoll does next to its peers, in one run."""

@@ -243,6 +243,7 @@ class CatchmentTable(_Message, frozen=True, kw_only=True):
 
     rows: tuple[CatchmentRow, ...]
     latency: str = "off"  # off | real
+    events: tuple[str, ...] = ()  # what changed last in the Internet, newest last
 
 
 Message = (

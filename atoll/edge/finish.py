@@ -17,12 +17,21 @@ BYPASS: Final = b"BYPASS"
 
 
 def finish_headers(
-    headers: Headers, pop: bytes, verdict: bytes, cache_status: bytes, timing: bytes, trace: bytes
+    headers: Headers,
+    pop: bytes,
+    verdict: bytes,
+    cache_status: bytes,
+    timing: bytes,
+    trace: bytes,
+    date: bytes,
 ) -> Headers:
-    """`headers` with the edge's own fields; `X-Edge-Location` of anybody else is replaced."""
+    """`headers` with the edge's own fields; `X-Edge-Location` of anybody else is replaced.
+
+    `date` is for a response that has none (RFC 9110 §6.6.1).
+    """
     status = cache_status
     fields: Headers = []
-    has_cache = False
+    has_cache = has_date = False
     for field in headers:
         name = field[0]
         if name == b"cache-status":
@@ -31,7 +40,10 @@ def finish_headers(
             continue
         else:
             has_cache = has_cache or name == b"x-cache"
+            has_date = has_date or name == b"date"
             fields.append(field)
+    if not has_date:
+        fields.append((b"date", date))
     if not has_cache:
         fields.append((b"x-cache", verdict))
     fields += (

@@ -29,7 +29,7 @@ from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
-from atoll.http.fields import Headers, format_http_date, get
+from atoll.http.fields import Headers, get
 from atoll.http.limits import Limits
 from atoll.http.upstream import UpstreamPool
 from atoll.wire.messages import EdgeStats
@@ -182,9 +182,8 @@ class Edge:
 
     def answer(self, exchange: Exchange, status: int, headers: Headers, body: bytes, why: bytes) -> None:
         """A response made here."""
-        dated = [*headers, (b"date", format_http_date(time()))]
         cache_status = b"atoll-%b; %b" % (self.pop_bytes, why)
-        fields = self.headers(exchange, dated, BYPASS, cache_status, -1.0)
+        fields = self.headers(exchange, headers, BYPASS, cache_status, -1.0)
         exchange.stream.start(status, fields, len(body))
         if exchange.method != b"HEAD":
             exchange.stream.write(body)
@@ -203,7 +202,8 @@ class Edge:
         if origin_ms > 0:
             timing += b", origin;dur=%.2f" % origin_ms
         trace = b"%b-%x-%x" % (self.pop_bytes, int(exchange.received_s * 1000), self._trace)
-        return finish_headers(headers, self.pop_bytes, verdict, cache_status, timing, trace)
+        self.clock.tick(time())
+        return finish_headers(headers, self.pop_bytes, verdict, cache_status, timing, trace, self.clock.date)
 
     def done(self, exchange: Exchange, code: int, size: int, verdict: bytes) -> None:
         """See `Outcome`."""

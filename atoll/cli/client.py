@@ -1,0 +1,93 @@
+"""The command line's one way to the network: the API on 9440, with the token of the network's owner."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+
+from atoll.config.paths import Paths, resolve
+from atoll.errors import AtollError, RemoteError
+
+BASE_URL: Final = "http://127.0.0.1:9440"
+TIMEOUT_S: Final = 60.0
+
+_Answer = TypeVar("_Answer")
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """What the API answers when it cannot do it."""
+
+    message: str
+    hint: str = ""
+    where: str = ""
+
+
+class Client:
+    """A connection to the API; answers are decoded into the types of `atoll.control.answers`."""
+
+    def __init__(self, paths: Paths | None = None, base_url: str = BASE_URL) -> None:
+        chosen = paths or resolve(os.environ, os.getuid())
+        self.address = base_url.removeprefix("http://")
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={"authorization": f"Bearer {_token(chosen)}"},
+            timeout=httpx.Timeout(TIMEOUT_S, connect=2.0),
+            trust_env=False,  # a proxy in the environment is not for loopback
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, kind: type[_Answer], **query: str) -> _Answer:
+        """`GET path`."""
+        return self._ask("GET", path, kind, params=query)
+
+    def post(
+        self, path: str, kind: type[_Answer], body: object = None, content: bytes | None = None
+    ) -> _Answer:
+        """`POST path` with a JSON body, or with bytes."""
+        if content is not None:
+            headers = {"content-type": "application/octet-stream"}
+            return self._ask("POST", path, kind, content=content, headers=headers)
+        return self._ask("POST", path, kind, json=body) if body is not None else self._ask("POST", path, kind)
+
+    def delete(self, path: str, kind: type[_Answer]) -> _Answer:
+        """`DELETE path`."""
+        return self._ask("DELETE", path, kind)
+
+    def _ask(self, method: str, path: str, kind: type[_Answer], **how: Any) -> _Answer:
+        try:
+            response = self._http.request(method, path, **how)
+        except httpx.ConnectError:
+            hint = "start one with `atoll up`"
+            raise AtollError(f"no network answers on {self.address}", hint) from None
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise AtollError(f"the API did not answer: {reason}", "see `atoll logs api`") from error
+        if response.is_success:
+            return msgspec.json.decode(response.content, type=kind)
+        raise _problem(response)
+
+
+def _problem(response: httpx.Response) -> RemoteError:
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except msgspec.MsgspecError:
+        problem = _Problem(f"the API answered {response.status_code}")
+    return RemoteError(problem.message, response.status_code, problem.hint, problem.where)
+
+
+def _token(paths: Paths) -> str:
+    try:
+        return paths.token.read_text().strip()
+    except OSError:
+        return ""  # no network has ever run here: connecting says so, or the API says 401

@@ -1,0 +1,111 @@
+"""What the API answers: the values behind `/openapi.json`, shared with the command line."""
+
+from __future__ import annotations
+
+import msgspec
+
+from atoll.control.rollout import PopReceipt
+from atoll.wire.messages import AnycastStatus, CatchmentRow, EdgeStats, ProcessInfo
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error, in the three parts every Atoll error has."""
+
+    message: str
+    hint: str = ""
+    where: str = ""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The API itself answers; `store` says whether it reaches NATS."""
+
+    ok: bool
+    store: bool
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A deploy, a rollback or a removal, with a receipt from each PoP."""
+
+    name: str
+    version: str  # what serves now, "" after a removal
+    number: int
+    previous: str  # what served before
+    seq: int
+    pops: dict[str, PopReceipt]
+    total_ms: float
+    routes: tuple[str, ...] = ()
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """A function and the version that serves."""
+
+    name: str
+    tenant: str
+    version: str
+    number: int
+    previous: str
+    routes: tuple[str, ...]
+    versions: int  # how many are kept
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a function."""
+
+    id: str
+    number: int
+    created_s: float
+    size: int
+    routes: tuple[str, ...]
+    active: bool
+    previous: bool
+
+
+class Pop(msgspec.Struct, frozen=True, kw_only=True):
+    """A PoP: what the daemon, its agent, its edge workers and its anycast role say of it."""
+
+    code: str
+    city: str
+    country: str
+    asn: int
+    http_port: int
+    https_port: int
+    state: str  # up | down | draining | starting | unknown
+    seq: int | None  # the specs its edge workers serve; None: its agent has not been heard
+    heard_s: float | None  # since its agent's last heartbeat
+    functions: dict[str, str] = {}  # "<tenant>.<name>": version
+    processes: tuple[ProcessInfo, ...] = ()
+    edges: tuple[EdgeStats, ...] = ()
+    anycast: AnycastStatus | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole network. `degraded` names what is not as it should be, empty when all is well."""
+
+    name: str
+    seq: int | None  # of the store; None: NATS is not reachable
+    latency: str  # off | real
+    pops: tuple[Pop, ...]
+    processes: tuple[ProcessInfo, ...]
+    catchment: tuple[CatchmentRow, ...]
+    degraded: tuple[str, ...] = ()
+
+
+class PopAction(msgspec.Struct, frozen=True, kw_only=True):
+    """A PoP was told something and has done it; `anycast` is its receipt for drain and undrain."""
+
+    pop: str
+    action: str
+    ms: float
+    anycast: AnycastStatus | None = None
+
+
+class ProcessKill(msgspec.Struct, frozen=True, kw_only=True):
+    """A process was sent SIGKILL."""
+
+    name: str
+
+
+class RollbackOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to: a version's number or id; without it, what served before."""
+
+    to: str | int | None = None

@@ -1,0 +1,69 @@
+"""What the PoPs' agents have said lately: heartbeats, and receipts by `seq`. In memory only.
+
+A receipt may arrive before the store has told its author the `seq` it is for, so the last few are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+from typing import Final
+
+from atoll.wire.control import Heartbeat, Receipt
+
+REMEMBERED_RECEIPTS: Final = 64
+SILENT_AFTER_S: Final = 3.0
+
+
+class Presence:
+    """The latest word of every PoP. Times are the caller's monotonic clock."""
+
+    def __init__(self) -> None:
+        self._beats: dict[str, tuple[Heartbeat, float]] = {}
+        self._receipts: dict[str, deque[tuple[int, float]]] = {}
+        self._news = asyncio.Condition()
+
+    def heard(self, beat: Heartbeat, now_s: float) -> None:
+        """A heartbeat has arrived."""
+        self._beats[beat.pop] = (beat, now_s)
+
+    async def acknowledged(self, receipt: Receipt, now_s: float) -> None:
+        """A receipt has arrived."""
+        kept = self._receipts.setdefault(receipt.pop, deque(maxlen=REMEMBERED_RECEIPTS))
+        kept.append((receipt.seq, now_s))
+        async with self._news:
+            self._news.notify_all()
+
+    def last(self, pop: str, now_s: float) -> tuple[Heartbeat, float] | None:
+        """A PoP's last heartbeat and its age in seconds."""
+        known = self._beats.get(pop)
+        return None if known is None else (known[0], now_s - known[1])
+
+    def silent(self, pop: str, now_s: float) -> bool:
+        """Whether a PoP that was there has fallen silent."""
+        known = self._beats.get(pop)
+        return known is not None and now_s - known[1] > SILENT_AFTER_S
+
+    def alive(self, pops: Collection[str], now_s: float) -> tuple[str, ...]:
+        """The PoPs heard lately."""
+        return tuple(pop for pop in pops if pop in self._beats and not self.silent(pop, now_s))
+
+    def acknowledged_at(self, pop: str, seq: int) -> float | None:
+        """When a PoP first acknowledged `seq` or later."""
+        times = [at_s for acked, at_s in self._receipts.get(pop, ()) if acked >= seq]
+        return min(times, default=None)
+
+    async def receipts(self, pops: Collection[str], seq: int, timeout_s: float) -> dict[str, float]:
+        """When each of `pops` acknowledged `seq`, waiting for all of them, `timeout_s` at most."""
+
+        def arrived() -> dict[str, float]:
+            times = {pop: self.acknowledged_at(pop, seq) for pop in pops}
+            return {pop: at_s for pop, at_s in times.items() if at_s is not None}
+
+        try:
+            async with asyncio.timeout(timeout_s), self._news:
+                await self._news.wait_for(lambda: len(arrived()) == len(pops))
+        except TimeoutError:
+            pass
+        return arrived()

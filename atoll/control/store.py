@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 import msgspec
@@ -93,7 +93,7 @@ class Store:
                 await watcher.stop()  # type: ignore[no-untyped-call]
         return Stored(specs, revisions)
 
-    async def watch(self) -> AsyncIterator[Specs]:
+    async def watch(self) -> AsyncGenerator[Specs, None]:
         """The whole set first, then the set after every change, until the connection goes."""
         with _translated("the store"):
             watcher = await self._kv.watchall()

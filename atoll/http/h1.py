@@ -314,6 +314,7 @@ class H1Stream:
         "_connection",
         "_drained",
         "_gone",
+        "_pending",
         "_remaining",
         "exchange",
         "gone",
@@ -333,6 +334,7 @@ class H1Stream:
         self.gone = False
         self.exchange: Exchange | None = None
         self._chunked = False
+        self._pending: list[bytes] = []
         self._remaining: int | None = None
         self._drained: Callable[[], None] | None = None
         self._gone: Callable[[], None] | None = None
@@ -341,7 +343,19 @@ class H1Stream:
         """See `Stream.start`."""
         if self.gone:
             return
-        self._connection.transport.write(self._head(status, headers, length))
+        self._put(self._head(status, headers, length))
+
+    def _put(self, data: bytes) -> None:
+        """Write at the end of this turn of the loop: a head and a short body leave in one piece."""
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._pending.append(data)
+
+    def _flush(self) -> None:
+        pending = self._pending
+        if pending:
+            self._pending = []
+            self._connection.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
         self.started = True
@@ -372,20 +386,20 @@ class H1Stream:
             return
         self._connection.last_activity_s = time()
         if self._chunked:
-            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self._put(b"%x\r\n%b\r\n" % (len(data), data))
         elif self._remaining is None:
-            self._connection.transport.write(data)
+            self._put(data)
         elif self._remaining:
             data = data[: self._remaining]
             self._remaining -= len(data)
-            self._connection.transport.write(data)
+            self._put(data)
 
     def finish(self) -> None:
         """See `Stream.finish`. A body shorter than announced closes the connection."""
         if self.gone:
             return
         if self._chunked:
-            self._connection.transport.write(b"0\r\n\r\n")
+            self._put(b"0\r\n\r\n")
         self._end(self.keep_alive and not self._remaining)
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
@@ -401,15 +415,10 @@ class H1Stream:
                 self._connection.transport.write(body)
         self._end(self.keep_alive)
 
-    def respond_hot(self, wire: bytes) -> None:
-        """A whole prepared response, already checked to fit this request."""
-        self.started = True
-        self._connection.transport.write(wire)
-        self._end(self.keep_alive)
-
     def abort(self) -> None:
         """See `Stream.abort`."""
         if not self.gone:
+            self._flush()
             self._connection.transport.abort()
 
     def congested(self) -> bool:
@@ -440,6 +449,7 @@ class H1Stream:
             callback()
 
     def _end(self, keep_alive: bool) -> None:
+        self._flush()
         self.gone = True
         self._gone = self._drained = None
         self._connection.response_done(self, keep_alive)

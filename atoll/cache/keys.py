@@ -8,6 +8,7 @@ every other field must match as it is. Both keys are unambiguous: no value can i
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -15,6 +16,7 @@ from atoll.http.fields import Headers, get
 
 _DEFAULT_PORT: Final = {b"http": b"80", b"https": b"443"}
 _PREFERENCES: Final = frozenset({b"accept-encoding", b"accept-language"})
+_SHORT: Final = 128  # longer values are worked out each time: a client must not fill memory with them
 _WEIGHT: Final = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -75,7 +77,7 @@ def _selecting(name: bytes, request: Headers) -> bytes:
         return b"-;"
     value = b", ".join(values)
     if name in _PREFERENCES:
-        value = _canonical_preferences(value)
+        value = _canonical_short(value) if len(value) <= _SHORT else _canonical_preferences(value)
     return b"%d:%b;" % (len(value), value)
 
 
@@ -83,6 +85,9 @@ def _canonical_preferences(value: bytes) -> bytes:
     """Members in lowercase and in one order, `q=1` left out, other weights in their shortest form."""
     members = {_canonical_member(member) for member in value.lower().split(b",")}
     return b",".join(sorted(members - {b""}))
+
+
+_canonical_short = lru_cache(maxsize=1024)(_canonical_preferences)
 
 
 def _canonical_member(member: bytes) -> bytes:

@@ -108,6 +108,12 @@ def test_what_differs(name: bytes, different: list[bytes]) -> None:
     assert len(keys | {vary_key((name,), [])}) == len(different) + 1
 
 
+def test_long_values_are_told_apart_and_alike() -> None:
+    codings = [b"coding-%02d" % number for number in range(20)]
+    assert _key(b"accept-encoding", b", ".join(codings)) == _key(b"accept-encoding", b",".join(codings[::-1]))
+    assert _key(b"accept-encoding", b", ".join(codings)) != _key(b"accept-encoding", b", ".join(codings[1:]))
+
+
 def test_lines_are_one_list() -> None:
     assert _key(b"accept-encoding", b"gzip", b"br") == _key(b"accept-encoding", b"br, gzip")
     assert _key(b"x", b"a", b"b") == _key(b"x", b"a, b")

@@ -1,0 +1,154 @@
+"""The `emulated` speaker: sessions with the emulated Internet over its unix socket.
+
+The connection is the session: when either side drops it, the routes are gone at once, which is what a real
+neighbour does when the TCP connection under a BGP session resets. The speaker comes back by itself, with a
+jittered back-off so that five PoPs do not knock in step, and announces again what it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from random import random
+from typing import Final, Literal
+
+from atoll.anycast.speaker import (
+    Announcement,
+    OnEvent,
+    RouteAcknowledged,
+    RouteWithdrawn,
+    SessionDown,
+    SessionUp,
+    WithdrawalProof,
+    checked,
+)
+from atoll.errors import AtollError
+from atoll.wire import frames
+from atoll.wire.messages import RouteAnnounce, RouteWithdraw, SpeakerOpen
+
+FIRST_RETRY_S: Final = 0.05
+LAST_RETRY_S: Final = 2.0
+PROOF_TIMEOUT_S: Final = 5.0
+
+
+def backoff_s(attempt: int, jitter: float) -> float:
+    """The pause before try `attempt` (0, 1, …): doubling up to a bound, of which `jitter` (0..1) is half.
+
+    >>> backoff_s(0, 1.0), backoff_s(1, 1.0), backoff_s(1, 0.0), backoff_s(60, 1.0)
+    (0.05, 0.1, 0.05, 2.0)
+    """
+    full = min(LAST_RETRY_S, FIRST_RETRY_S * (1 << min(attempt, 16)))
+    return full * (0.5 + jitter / 2.0)
+
+
+class EmulatedSpeaker:
+    """A `Speaker` towards the emulated Internet."""
+
+    def __init__(
+        self, socket: Path, pop: str, asn: int, on_event: OnEvent, jitter: Callable[[], float] = random
+    ) -> None:
+        self._socket = socket
+        self._hello = SpeakerOpen(pop=pop, asn=asn)
+        self._on_event = on_event
+        self._jitter = jitter
+        self._wanted: dict[str, Announcement] = {}
+        self._held: dict[str, Announcement] = {}
+        self._peer: frames.Peer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def session_up(self) -> bool:
+        """Whether announcements reach anyone now."""
+        return self._peer is not None and not self._peer.closed.is_set()
+
+    @property
+    def acknowledged(self) -> tuple[Announcement, ...]:
+        """What the emulated Internet has confirmed and still holds, by prefix."""
+        return tuple(self._held[prefix] for prefix in sorted(self._held))
+
+    async def open(self) -> None:
+        """Start connecting; `SessionUp` tells when it has succeeded."""
+        self._task = asyncio.create_task(self._keep_session())
+
+    async def close(self) -> None:
+        """End the session, and the routes with it."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def announce(self, announcement: Announcement) -> None:
+        """See `Speaker.announce`."""
+        announcement = checked(announcement)
+        self._wanted[announcement.prefix] = announcement
+        if self._peer is not None:
+            await self._tell(self._peer, announcement)
+
+    async def withdraw(self, prefix: str) -> WithdrawalProof:
+        """See `Speaker.withdraw`."""
+        prefix = checked(Announcement(prefix=prefix)).prefix
+        self._wanted.pop(prefix, None)
+        how: Literal["acknowledged", "no session"] = "no session"
+        peer = self._peer
+        if peer is not None:
+            try:
+                await peer.call(RouteWithdraw(prefix=prefix), PROOF_TIMEOUT_S)
+                how = "acknowledged"
+            except AtollError:
+                if not peer.closed.is_set():
+                    raise
+        self._held.pop(prefix, None)
+        self._on_event(RouteWithdrawn(prefix=prefix))
+        return WithdrawalProof(prefix=prefix, how=how)
+
+    async def _tell(self, peer: frames.Peer, announcement: Announcement) -> None:
+        message = RouteAnnounce(
+            prefix=announcement.prefix,
+            prepend=announcement.prepend,
+            med=announcement.med,
+            communities=announcement.communities + announcement.large_communities,
+        )
+        try:
+            await peer.call(message, PROOF_TIMEOUT_S)
+        except AtollError:
+            if peer.closed.is_set():
+                return  # told again when the session is back
+            raise
+        self._held[announcement.prefix] = announcement
+        self._on_event(RouteAcknowledged(announcement=announcement))
+
+    async def _keep_session(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._session()
+                attempt = 0
+            except (OSError, AtollError):
+                attempt += 1
+            await asyncio.sleep(backoff_s(attempt, self._jitter()))
+
+    async def _session(self) -> None:
+        peer = await frames.connect(self._socket)
+        try:
+            await peer.call(self._hello)
+            self._peer = peer
+            self._on_event(SessionUp())
+            await self._announce_again(peer)
+            await peer.closed.wait()
+        finally:
+            peer.close()
+            if self._peer is peer:
+                self._lost()
+
+    async def _announce_again(self, peer: frames.Peer) -> None:
+        for announcement in tuple(self._wanted.values()):
+            if self._wanted.get(announcement.prefix) is announcement:
+                await self._tell(peer, announcement)
+
+    def _lost(self) -> None:
+        self._peer = None
+        self._held.clear()
+        closing = self._task is not None and self._task.cancelling() > 0
+        self._on_event(SessionDown(reason="closed" if closing else "the other side closed"))

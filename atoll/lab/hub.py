@@ -1,0 +1,218 @@
+"""The emulated Internet: speakers' sessions come in, catchments come out.
+
+One session per PoP over `internet.sock`; the connection is the session, so a PoP that dies takes its routes
+along in the same turn of the loop. Every change recomputes where each city goes, by the rules of
+`atoll.internet`, for IPv4 and IPv6 apart, and is told before its speaker gets the acknowledgement. There is
+no propagation delay: the public Internet needs seconds to agree, this one none.
+
+GRACEFUL_SHUTDOWN (RFC 8326) is honoured by every network here: a route that carries it is used only by those
+who have no other. MED changes nothing, for no two links of this Internet lead to the same neighbour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from atoll.anycast.journal import Journal
+from atoll.anycast.speaker import GRACEFUL_SHUTDOWN
+from atoll.config.spec import NetworkSpec
+from atoll.errors import AtollError
+from atoll.internet.catchment import catchment
+from atoll.internet.graph import Graph
+from atoll.internet.routing import MAX_PREPEND, Announcement
+from atoll.wire import frames
+from atoll.wire.messages import (
+    CatchmentRow,
+    CatchmentTable,
+    GetCatchment,
+    Message,
+    Ok,
+    RouteAnnounce,
+    RouteWithdraw,
+    SpeakerOpen,
+)
+
+Routes = Mapping[str, Mapping[str, RouteAnnounce]]
+"""PoP to prefix to what it announces."""
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """What users of one address family see. `draining` PoPs announce with GRACEFUL_SHUTDOWN."""
+
+    rows: Mapping[str, CatchmentRow]
+    draining: frozenset[str] = frozenset()
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something happened in the Internet; `v4` and `v6` are what is true since."""
+
+    event: str
+    v4: Reach
+    v6: Reach
+
+
+OnChange = Callable[[Change], None]
+
+
+def covering(routes: Routes, address: str) -> tuple[str, ...]:
+    """The announced prefixes that hold `address`, most specific first: routers look them up so."""
+    ip = ipaddress.ip_address(address)
+    networks = {ipaddress.ip_network(prefix) for held in routes.values() for prefix in held}
+    found = [network for network in networks if ip in network]
+    return tuple(str(network) for network in sorted(found, key=lambda network: -network.prefixlen))
+
+
+def reach(
+    graph: Graph, network: NetworkSpec, routes: Routes, address: str, without: Collection[str] = ()
+) -> Reach:
+    """Where each city's packets to `address` go."""
+    rows: dict[str, CatchmentRow] = {}
+    draining: set[str] = set()
+    for prefix in covering(routes, address):
+        holders = {pop: held[prefix] for pop, held in routes.items() if prefix in held and pop not in without}
+        leaving = {pop for pop, route in holders.items() if GRACEFUL_SHUTDOWN in route.communities}
+        draining |= leaving
+        for chosen in (holders.keys() - leaving, holders.keys()):
+            _fill(rows, _rows(graph, network, {pop: holders[pop] for pop in chosen}))
+    _fill(rows, _rows(graph, network, {}))
+    return Reach({eyeball.city: rows[eyeball.city] for eyeball in network.eyeballs}, frozenset(draining))
+
+
+def _fill(rows: dict[str, CatchmentRow], found: Iterable[CatchmentRow]) -> None:
+    for row in found:
+        if not (row.city in rows and rows[row.city].pop):
+            rows[row.city] = row
+
+
+def _rows(
+    graph: Graph, network: NetworkSpec, holders: Mapping[str, RouteAnnounce]
+) -> tuple[CatchmentRow, ...]:
+    asns = {pop.code: pop.asn for pop in network.pops}
+    announcements = [Announcement(asns[pop], route.prepend) for pop, route in sorted(holders.items())]
+    return catchment(graph, announcements, network.eyeballs)
+
+
+class Hub:
+    """Serves speakers and questions; tells every change."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        network: NetworkSpec,
+        on_change: OnChange,
+        now_s: Callable[[], float],
+        latency: str = "off",
+    ) -> None:
+        self._graph = graph
+        self._network = network
+        self._on_change = on_change
+        self._now_s = now_s
+        self._latency = latency
+        self._asns = {pop.code: pop.asn for pop in network.pops}
+        self._sessions: dict[str, frames.Peer] = {}
+        self._routes: dict[str, dict[str, RouteAnnounce]] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._journal = Journal()
+        self.v4 = reach(graph, network, {}, network.anycast4)
+        self.v6 = reach(graph, network, {}, network.anycast6)
+
+    async def serve(self, socket: Path) -> asyncio.AbstractServer:
+        """Listen for speakers."""
+        return await frames.serve(socket, self._answer)
+
+    async def _answer(self, peer: frames.Peer, message: Message) -> Message | None:
+        if isinstance(message, SpeakerOpen):
+            return self._open(peer, message)
+        if isinstance(message, RouteAnnounce):
+            return self._announce(self._pop_of(peer), message)
+        if isinstance(message, RouteWithdraw):
+            return self._withdraw(self._pop_of(peer), message)
+        if isinstance(message, GetCatchment):
+            return self._table(message.without)
+        return None
+
+    def _open(self, peer: frames.Peer, hello: SpeakerOpen) -> Ok:
+        asn = self._asns.get(hello.pop)
+        if asn is None:
+            raise AtollError(f"no PoP {hello.pop!r}", hint=f"one of {', '.join(self._asns)}")
+        if asn != hello.asn:
+            raise AtollError(f"{hello.pop} is AS{asn}, not AS{hello.asn}")
+        older = self._sessions.pop(hello.pop, None)
+        if older is not None:  # RFC 4271 §6.8: of two connections of one speaker, one goes
+            older.close()
+            self._drop(hello.pop)
+        self._sessions[hello.pop] = peer
+        self._routes[hello.pop] = {}
+        watcher = asyncio.ensure_future(self._watch(peer, hello.pop))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+        return Ok()
+
+    async def _watch(self, peer: frames.Peer, pop: str) -> None:
+        await peer.closed.wait()
+        if self._sessions.get(pop) is peer:
+            del self._sessions[pop]
+            self._drop(pop)
+
+    def _drop(self, pop: str) -> None:
+        if self._routes.pop(pop, {}):
+            self._changed(f"{pop} session lost, its routes with it")
+
+    def _pop_of(self, peer: frames.Peer) -> str:
+        for pop, session in self._sessions.items():
+            if session is peer:
+                return pop
+        raise AtollError("no session is open on this connection", hint="SpeakerOpen comes first")
+
+    def _announce(self, pop: str, route: RouteAnnounce) -> Ok:
+        try:
+            prefix = str(ipaddress.ip_network(route.prefix))
+        except ValueError as error:
+            raise AtollError(f"not a prefix: {error}", where="prefix") from None
+        if not 0 <= route.prepend <= MAX_PREPEND:
+            raise AtollError(f"prepend {route.prepend}", hint=f"0 to {MAX_PREPEND}", where="prepend")
+        route = msgspec.structs.replace(route, prefix=prefix)
+        if self._routes[pop].get(prefix) != route:
+            self._routes[pop][prefix] = route
+            self._changed(f"{pop} announces {describe(route)}")
+        return Ok()
+
+    def _withdraw(self, pop: str, message: RouteWithdraw) -> Ok:
+        if self._routes[pop].pop(message.prefix, None) is not None:
+            self._changed(f"{pop} withdraws {message.prefix}")
+        return Ok()
+
+    def _changed(self, text: str) -> None:
+        self._journal.add(self._now_s(), text)
+        self.v4 = reach(self._graph, self._network, self._routes, self._network.anycast4)
+        self.v6 = reach(self._graph, self._network, self._routes, self._network.anycast6)
+        self._on_change(Change(text, self.v4, self.v6))
+
+    def _table(self, without: tuple[str, ...]) -> CatchmentTable:
+        found = self.v4
+        if without:
+            found = reach(self._graph, self._network, self._routes, self._network.anycast4, without)
+        return CatchmentTable(
+            rows=tuple(found.rows.values()), latency=self._latency, events=self._journal.lines
+        )
+
+
+def describe(route: RouteAnnounce) -> str:
+    """A route as people read it.
+
+    >>> describe(RouteAnnounce(prefix="192.0.2.0/24", prepend=3, communities=("65535:0",)))
+    '192.0.2.0/24 prepend 3 communities 65535:0'
+    """
+    parts = [route.prefix]
+    if route.prepend:
+        parts.append(f"prepend {route.prepend}")
+    if route.med:
+        parts.append(f"MED {route.med}")
+    if route.communities:
+        parts.append(f"communities {' '.join(route.communities)}")
+    return " ".join(parts)

@@ -1,0 +1,276 @@
+"""The anycast role of a PoP: `python -m atoll.node.anycast`.
+
+It asks the PoP's own address four times a second whether it serves, lets the pure policy decide what to
+announce, and has the speaker do it. The operator's intent comes in over `anycast.sock` and is kept on disk,
+so a drained PoP stays drained over a restart. Told to end, it withdraws, waits for the proof and leaves;
+killed, its session ends and the routes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from time import time
+from typing import Final
+
+import msgspec
+import uvloop
+
+from atoll.anycast import probe
+from atoll.anycast.emulated import EmulatedSpeaker
+from atoll.anycast.health import Health, HealthLimits, observe
+from atoll.anycast.journal import Journal
+from atoll.anycast.policy import Decision, Inputs, PolicyLimits, changes, policy
+from atoll.anycast.speaker import (
+    Announcement,
+    RouteAcknowledged,
+    RouteWithdrawn,
+    SessionUp,
+    Speaker,
+    SpeakerEvent,
+)
+from atoll.config.spec import NetworkSpec, PopSpec
+from atoll.errors import AtollError
+from atoll.node.role import RoleConfig, notify_ready, read_role
+from atoll.wire import frames
+from atoll.wire.messages import AnycastStatus, GetAnycast, Message, Ok, SetIntent
+
+CHECK_INTERVAL_S: Final = 0.25
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator wants, as kept in `intent.json`."""
+
+    drain_since_s: float | None = None
+
+
+def read_intent(path: Path) -> Intent:
+    """The kept intent; none when nothing readable is there."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Intent)
+    except (OSError, msgspec.MsgspecError):
+        return Intent()
+
+
+def write_intent(path: Path, intent: Intent) -> None:
+    """Keep `intent`, whole or not at all.
+
+    Raises:
+        AtollError: it cannot be written.
+    """
+    fresh = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(msgspec.json.encode(intent))
+        fresh.replace(path)
+    except OSError as error:
+        raise AtollError(f"the intent cannot be kept: {error.strerror}", where=str(path)) from error
+
+
+def describe(event: SpeakerEvent) -> str:
+    """An event as people read it."""
+    if isinstance(event, SessionUp):
+        return "session up"
+    if isinstance(event, RouteAcknowledged):
+        route = event.announcement
+        extra = f" prepend {route.prepend}" if route.prepend else ""
+        return f"{route.prefix} announced{extra} {' '.join(route.communities)}".rstrip()
+    if isinstance(event, RouteWithdrawn):
+        return f"{event.prefix} withdrawn"
+    return f"session down: {event.reason}"
+
+
+class Role:
+    """Health in, routes out."""
+
+    def __init__(
+        self,
+        pop: PopSpec,
+        prefixes: tuple[str, ...],
+        intent_file: Path,
+        limits: PolicyLimits | None = None,
+        interval_s: float = CHECK_INTERVAL_S,
+    ) -> None:
+        self._pop = pop
+        self._prefixes = prefixes
+        self._intent_file = intent_file
+        self._intent = read_intent(intent_file)
+        self._limits = limits or PolicyLimits()
+        self._health_limits = HealthLimits()
+        self._interval_s = interval_s
+        self._health = Health()
+        self._decision = Decision(announcements=(), reason="starting")
+        self._asked: tuple[Announcement, ...] = ()
+        self._acting = asyncio.Lock()
+        self._journal = Journal()
+        self.speaker: Speaker | None = None
+
+    def on_event(self, event: SpeakerEvent) -> None:
+        """Something happened to the speaker's session or routes."""
+        self.note(describe(event))
+
+    def note(self, text: str) -> None:
+        """Remember and log."""
+        sys.stdout.write(self._journal.add(time(), text) + "\n")
+        sys.stdout.flush()
+
+    async def watch(self) -> None:
+        """Check and act until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + self._interval_s
+            finding = await probe.check(self._pop.address, self._pop.http_port)
+            self.take(finding)
+            await self.act()
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+
+    def take(self, finding: probe.Finding) -> None:
+        """Let one more check count."""
+        before = self._health.state
+        self._health = observe(self._health, finding.verdict, time(), self._health_limits)
+        if self._health.state != before:
+            self.note(f"health {before} -> {self._health.state}: {finding.detail}")
+
+    async def act(self) -> None:
+        """Have the speaker say what policy wants said."""
+        async with self._acting:
+            inputs = Inputs(
+                prefixes=self._prefixes,
+                health=self._health,
+                drain_since_s=self._intent.drain_since_s,
+                limits=self._limits,
+            )
+            decision = policy(inputs, time())
+            if decision.reason != self._decision.reason:
+                self.note(f"policy: {decision.reason}")
+            self._decision = decision
+            await self._apply(decision.announcements)
+
+    async def _apply(self, wanted: tuple[Announcement, ...]) -> None:
+        assert self.speaker is not None
+        todo = changes(self._asked, wanted)
+        for prefix in todo.withdraw:
+            await self._withdraw(prefix)
+        for announcement in todo.announce:
+            try:
+                await self.speaker.announce(announcement)
+            except AtollError as error:
+                self.note(f"{announcement.prefix} not announced: {error}")
+                continue
+            others = tuple(old for old in self._asked if old.prefix != announcement.prefix)
+            self._asked = (*others, announcement)
+
+    async def _withdraw(self, prefix: str) -> None:
+        assert self.speaker is not None
+        try:
+            await self.speaker.withdraw(prefix)
+        except AtollError as error:
+            self.note(f"{prefix} not proven withdrawn: {error}")
+            return
+        self._asked = tuple(old for old in self._asked if old.prefix != prefix)
+
+    async def answer(self, _peer: frames.Peer, message: Message) -> Message | None:
+        """Serve `anycast.sock`."""
+        if isinstance(message, SetIntent):
+            await self.set_intent(message.drain)
+            return Ok()
+        if isinstance(message, GetAnycast):
+            return self.status()
+        return None
+
+    async def set_intent(self, drain: bool) -> None:
+        """Keep what the operator wants, and act on it."""
+        if drain != (self._intent.drain_since_s is not None):
+            intent = Intent(drain_since_s=time() if drain else None)
+            write_intent(self._intent_file, intent)
+            self._intent = intent
+            self.note("operator: drain" if drain else "operator: undrain")
+        await self.act()
+
+    def status(self) -> AnycastStatus:
+        """What is announced and why."""
+        held = self.speaker.acknowledged if self.speaker is not None else ()
+        return AnycastStatus(
+            pop=self._pop.code,
+            healthy=self._health.state == "up",
+            drain=self._intent.drain_since_s is not None,
+            announced=tuple(route.prefix for route in held),
+            session_up=self.speaker is not None and self.speaker.session_up,
+            prepend=max((route.prepend for route in held), default=0),
+            communities=tuple(sorted({text for route in held for text in route.communities})),
+            reason=self._decision.reason,
+            events=self._journal.lines,
+        )
+
+    async def leave(self) -> None:
+        """Withdraw everything, with proof, and end the session."""
+        assert self.speaker is not None
+        async with self._acting:
+            for announcement in self._asked:
+                await self._withdraw(announcement.prefix)
+        await self.speaker.close()
+
+
+def read_prefixes(config: RoleConfig) -> tuple[str, ...]:
+    """What the network announces.
+
+    Raises:
+        AtollError: the network's spec cannot be read.
+    """
+    path = config.paths.network_file
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NetworkSpec).prefixes
+    except OSError as error:
+        raise AtollError(f"no network to announce: {error.strerror}", where=str(path)) from error
+    except msgspec.MsgspecError as error:
+        raise AtollError(f"not a network: {error}", where=str(path)) from error
+
+
+async def serve(config: RoleConfig) -> None:
+    """The role, until it is told to stop."""
+    pop = config.pop
+    assert pop is not None
+    paths = config.paths
+    window_s = float(config.options.get("drain_window_s", PolicyLimits().drain_window_s))
+    role = Role(
+        pop,
+        read_prefixes(config),
+        paths.pop_data(pop.code) / "intent.json",
+        PolicyLimits(drain_window_s=window_s),
+    )
+    role.speaker = EmulatedSpeaker(paths.internet_socket, pop.code, pop.asn, role.on_event)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await role.speaker.open()
+    server = await frames.serve(paths.pop_run(pop.code) / "anycast.sock", role.answer)
+    gc.collect()
+    gc.freeze()
+    notify_ready()
+    stopping = asyncio.create_task(stop.wait())
+    watcher = asyncio.create_task(role.watch())
+    await asyncio.wait((stopping, watcher), return_when=asyncio.FIRST_COMPLETED)
+    if watcher.done():  # it never returns: whatever ended it ends the role, and the session with it
+        watcher.result()
+    watcher.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watcher
+    await role.leave()
+    server.close()
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        uvloop.run(serve(read_role(os.environ)))
+    except AtollError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

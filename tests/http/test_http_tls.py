@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from test_http_h1 import FakeApp
 
+from atoll.control.certificates import ensure_authority, issue
 from atoll.errors import AtollError
 from atoll.http.accept import Listener
 from atoll.http.proxy_protocol import build

@@ -15,7 +15,7 @@ from atoll.edge.geo import Geo, cf_blob
 from atoll.errors import RemoteError
 from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers
-from atoll.http.render import body_allowed
+from atoll.http.render import body_allowed, field_lines
 from atoll.http.upstream import Call, UpstreamPool, render_request
 
 TIMEOUT_S: Final = 30.0
@@ -102,17 +102,21 @@ class FunctionCall:
 def function_request(exchange: Exchange, host: bytes, geo: Geo) -> bytes:
     """The request as the function host gets it: canonical host, the client's address, `request.cf`."""
     conn = exchange.conn
-    address = conn.client_ip.encode()
-    headers = [
-        *exchange.headers,
-        (b"cf-connecting-ip", address),
-        (b"x-real-ip", address),
-        (b"x-forwarded-for", address),
-        (b"x-forwarded-proto", conn.scheme),
-        (b"cf-ipcountry", geo.country.encode()),
-        (b"cf-blob", cf_blob(geo, exchange.stream.protocol, conn.tls_version)),
-    ]
-    return render_request(exchange.method, exchange.target, host, headers, exchange.body)
+    if not conn.upstream_fields:
+        address = conn.client_ip.encode()
+        conn.upstream_fields = field_lines(
+            [
+                (b"cf-connecting-ip", address),
+                (b"x-real-ip", address),
+                (b"x-forwarded-for", address),
+                (b"x-forwarded-proto", conn.scheme),
+                (b"cf-ipcountry", geo.country.encode()),
+                (b"cf-blob", cf_blob(geo, exchange.stream.protocol, conn.tls_version)),
+            ]
+        )
+    return render_request(
+        exchange.method, exchange.target, host, exchange.headers, exchange.body, conn.upstream_fields
+    )
 
 
 def elapsed_ms(exchange: Exchange) -> float:

@@ -18,19 +18,28 @@ class ConnectionInfo:
     """Who is at the other end, resolved once per connection.
 
     `log_prefix` is the part of an access record that all requests of the connection share; the edge fills
-    it in, as it does `geo`, an opaque value it derives from the client's address.
+    it in, as it does `geo`, an opaque value it derives from the client's address, and `upstream_fields`, the
+    field lines that say all this to a function.
     """
 
-    __slots__ = ("client_ip", "client_port", "geo", "log_prefix", "scheme", "server_name", "tls_version")
+    __slots__ = (
+        "client_ip",
+        "client_port",
+        "geo",
+        "log_prefix",
+        "scheme",
+        "tls_version",
+        "upstream_fields",
+    )
 
     def __init__(self, client_ip: str, client_port: int, scheme: bytes) -> None:
         self.client_ip = client_ip
         self.client_port = client_port
         self.scheme = scheme
-        self.server_name = ""
         self.tls_version = ""
         self.geo: object | None = None
         self.log_prefix = b""
+        self.upstream_fields = b""
 
 
 class Stream(Protocol):

@@ -430,13 +430,14 @@ class ResponseReader:
 
 
 def render_request(
-    method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None
+    method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None, lines: bytes = b""
 ) -> bytes:
-    """A request head in HTTP/1.1; a body is sent chunked."""
+    """A request head in HTTP/1.1; a body is sent chunked. `lines` are fields rendered before."""
     parts = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
     for name, value in headers:
         if name not in (b"content-length", b"transfer-encoding", b"host"):
             parts += (name, b": ", value, b"\r\n")
+    parts.append(lines)
     parts.append(b"Transfer-Encoding: chunked\r\n\r\n" if body is not None else b"\r\n")
     return b"".join(parts)
 

@@ -163,9 +163,9 @@ class CacheStep:
         if entry is not None and reader.status == 304:
             await reader.read_all(0)
             fresh = self._revalidated(exchange, entry, reader, began_s)
-            self._store.put(primary, exchange.headers, fresh, epoch)
-            self._serve(exchange, primary, fresh, MISS, b"revalidated", origin_ms)
-            return True
+            self._replace(primary, exchange, fresh, epoch)
+            self._serve(exchange, primary, fresh or entry, MISS, b"revalidated", origin_ms)
+            return fresh is not None
         if entry is not None and reader.status >= 500 and self._covers(entry, route):
             reader.cancel()
             self._serve(exchange, primary, entry, STALE, b"origin answered %d" % reader.status)
@@ -188,7 +188,9 @@ class CacheStep:
         verdict = rules.storability(exchange.method, exchange.headers, reader.status, reader.headers, cc)
         length = body_length(reader.headers)
         keep = verdict.store and exchange.method == b"GET" and (length is None or length <= MAX_OBJECT)
-        forward: status.Forward = "stale" if was_stale else "uri-miss"
+        if was_stale and not keep:
+            self._store.purge(primary)  # the origin's last word is that nothing of it may be kept
+        forward: status.Forward = "stale" if was_stale else self._kind_of_miss(primary)
         cache_status = status.forward(
             self._pop, forward, fwd_status=reader.status, stored=keep, detail="" if keep else verdict.reason
         )
@@ -276,11 +278,7 @@ class CacheStep:
                 fresh = entry_from(
                     b"GET", exchange.headers, reader.status, reader.headers, body, began_s, reader.received_s
                 )
-            stored = (
-                fresh is not None
-                and reader.status < 500
-                and self._store.put(primary, exchange.headers, fresh, epoch)
-            )
+            stored = reader.status < 500 and self._replace(primary, exchange, fresh, epoch)
         except RemoteError:
             stored = False  # the stale response goes on being served for as long as its rules allow
         finally:
@@ -290,12 +288,23 @@ class CacheStep:
 
     # --- storing and serving
 
-    def _revalidated(self, exchange: Exchange, entry: Entry, reader: ResponseReader, began_s: float) -> Entry:
+    def _replace(self, primary: bytes, exchange: Exchange, entry: Entry | None, epoch: int) -> bool:
+        """Store what a revalidation brought; drop what was stored when it brought nothing storable."""
+        if entry is None:
+            self._store.purge(primary)
+            return False
+        return self._store.put(primary, exchange.headers, entry, epoch)
+
+    def _kind_of_miss(self, primary: bytes) -> status.Forward:
+        return "vary-miss" if primary in self._store else "uri-miss"
+
+    def _revalidated(
+        self, exchange: Exchange, entry: Entry, reader: ResponseReader, began_s: float
+    ) -> Entry | None:
         merged = rules.update_stored(entry.headers, reader.headers)
-        fresh = entry_from(
+        return entry_from(
             b"GET", exchange.headers, entry.status, merged, entry.body, began_s, reader.received_s
         )
-        return fresh if fresh is not None else entry
 
     def _serve(
         self,

@@ -308,3 +308,27 @@ async def test_requests_are_logged_as_json_lines(world: World, tmp_path: Path) -
     records = [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()]
     assert [record["cache"] for record in records] == ["miss", "hit", "hit"]
     assert {record["target"] for record in records} == {"/a"}
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"304 Not Modified"])
+async def test_what_became_private_is_dropped_and_never_served_stale(world: World, status: bytes) -> None:
+    def answer(path: bytes, fields: dict[bytes, bytes]) -> bytes:
+        if b"if-none-match" in fields:
+            return page(b"" if status.startswith(b"304") else b"mine", b"private", status=status)
+        return page(b"ours", b"public, max-age=0", b'ETag: "1"')
+
+    world.near.answer = answer
+    assert (await world.get("/p")).text == "ours"
+    await world.get("/p")
+    world.near.stop()
+    world.far.stop()
+    assert (await world.get("/p")).status_code == 502
+    assert len(world.edge.store) == 0
+
+
+async def test_a_miss_among_variants_says_so(world: World) -> None:
+    world.near.answer = lambda path, fields: page(b"x", b"max-age=60", b"Vary: X-Lang")
+    first = await world.get("/v", x_lang="de")
+    second = await world.get("/v", x_lang="fr")
+    assert "fwd=uri-miss" in first.headers["cache-status"]
+    assert "fwd=vary-miss" in second.headers["cache-status"]

@@ -44,6 +44,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "endpoints.json"
 
     @property
+    def lock_file(self) -> Path:
+        """Held by the network daemon while it lives."""
+        return self.home / "lock"
+
+    @property
     def ca(self) -> Path:
         """`ca.pem`, `ca.key` and `leaf/<name>.pem` (certificate and key together)."""
         return self.home / "ca"

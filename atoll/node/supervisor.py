@@ -45,6 +45,11 @@ class Supervised:
         return "stopped" if self._stopping.is_set() or self._keeper is None else "backoff"
 
     @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop, also when it still answers what it has."""
+        return self._stopping.is_set()
+
+    @property
     def pid(self) -> int:
         """Of the present process; 0 when there is none."""
         return self._child.pid if self._child else 0

@@ -17,8 +17,8 @@ POP = PopSpec(
     http_port=1, https_port=2,
 )  # fmt: skip
 NETWORK = NetworkSpec(
-    name="test", prefixes=(), anycast4="192.0.2.1", anycast6="2001:db8::1", pops=(POP,), eyeballs=(), origins=(),
-    pools=(), sites=(), default_site="",
+    name="test", prefixes=(), anycast4="192.0.2.1", anycast6="2001:db8::1", pops=(POP,), eyeballs=(),
+    origins=(), pools=(), sites=(), default_site="",
 )  # fmt: skip
 
 

@@ -47,8 +47,7 @@ async def check(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Finding:
 
 def read_status(line: bytes) -> Finding:
     """What a status line says."""
-    version, _, rest = line.partition(b" ")
-    code = rest[:3]
+    version, code = [*line.rstrip().split(b" ", 2), b""][:2]
     if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
         return Finding(Verdict.WRONG, "the answer is no HTTP")
     return Finding(classify(int(code)), f"status {int(code)}")

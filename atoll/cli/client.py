@@ -1,4 +1,4 @@
-"""The command line's one way to the network: the API on 9440, with the token of the network's owner."""
+"""The command line's one way to the network: the API, with the token of the network's owner."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any, Final, TypeVar
 import httpx
 import msgspec
 
-from atoll.config.paths import Paths, resolve
+from atoll.config.paths import Endpoints, Paths, resolve
 from atoll.errors import AtollError, RemoteError
 
-BASE_URL: Final = "http://127.0.0.1:9440"
 TIMEOUT_S: Final = 60.0
 
 _Answer = TypeVar("_Answer")
@@ -29,11 +28,11 @@ class _Problem(msgspec.Struct, frozen=True):
 class Client:
     """A connection to the API; answers are decoded into the types of `atoll.control.answers`."""
 
-    def __init__(self, paths: Paths | None = None, base_url: str = BASE_URL) -> None:
+    def __init__(self, paths: Paths | None = None) -> None:
         chosen = paths or resolve(os.environ, os.getuid())
-        self.address = base_url.removeprefix("http://")
+        self.address = f"127.0.0.1:{_port(chosen)}"
         self._http = httpx.Client(
-            base_url=base_url,
+            base_url=f"http://{self.address}",
             headers={"authorization": f"Bearer {_token(chosen)}"},
             timeout=httpx.Timeout(TIMEOUT_S, connect=2.0),
             trust_env=False,  # a proxy in the environment is not for loopback
@@ -84,6 +83,14 @@ def _problem(response: httpx.Response) -> RemoteError:
     except msgspec.MsgspecError:
         problem = _Problem(f"the API answered {response.status_code}")
     return RemoteError(problem.message, response.status_code, problem.hint, problem.where)
+
+
+def _port(paths: Paths) -> int:
+    """Where the running network's API listens; the default when none runs."""
+    try:
+        return msgspec.json.decode(paths.endpoints_file.read_bytes(), type=Endpoints).api
+    except (OSError, msgspec.MsgspecError):
+        return Endpoints().api
 
 
 def _token(paths: Paths) -> str:

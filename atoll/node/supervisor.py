@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -163,9 +165,10 @@ class Supervised:
 
 
 class Supervisor:
-    """Supervised processes by name."""
+    """Supervised processes by name. `other_logs` are kept to a size together with theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, other_logs: Callable[[], Iterable[Path]] = tuple) -> None:
+        self._other_logs = other_logs
         self._supervised: dict[str, Supervised] = {}
         self._tender: asyncio.Task[None] | None = None
 
@@ -209,5 +212,6 @@ class Supervisor:
     async def _tend_logs(self) -> None:
         while True:
             await asyncio.sleep(LOG_CHECK_S)
-            for supervised in self._supervised.values():
-                bound_log(supervised.launch.log)
+            own = [supervised.launch.log for supervised in self._supervised.values()]
+            for path in (*own, *self._other_logs()):
+                bound_log(path)

@@ -1,0 +1,175 @@
+"""`atoll up`: start the network, or find that it runs; deploy the examples; say what to open.
+
+Every step looks first and acts only on what is missing, so a second `up` is quick and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Final
+
+import click
+import msgspec
+
+from atoll.cli import daemon
+from atoll.cli.client import Client
+from atoll.cli.output import DEGRADED, json_option, print_json, say
+from atoll.cli.progress import Progress
+from atoll.cli.stages import STAGES, waiting_for
+from atoll.config.paths import Endpoints, Paths, resolve
+from atoll.control.answers import Status
+from atoll.errors import AtollError
+from atoll.node import lock
+
+START_TIMEOUT_S: Final = 90.0
+POLL_S: Final = 0.1
+EXAMPLES: Final = ("smart-routing", "ab-test")
+_CITIES: Final = ("new-york", "london", "tokyo")
+
+
+@click.command()
+@click.option("--latency", type=click.Choice(["off", "real"]), help="Add each path's round trip.")
+@click.option("--http-port", type=click.IntRange(0, 65535), help="The gateway's port for http [8080].")
+@click.option("--https-port", type=click.IntRange(0, 65535), help="The gateway's port for https [8443].")
+@click.option("--api-port", type=click.IntRange(0, 65535), help="The control API's port [9440].")
+@click.option("--no-deploy", is_flag=True, help="Do not deploy the examples.")
+@json_option
+@click.pass_context
+def up(
+    ctx: click.Context,
+    latency: str | None,
+    http_port: int | None,
+    https_port: int | None,
+    api_port: int | None,
+    no_deploy: bool,
+    as_json: bool,
+) -> None:
+    """Start the network on this machine and leave it running.
+
+    A port of 0 lets the system choose. Exits 3 when the network runs but is not as it should be.
+    """
+    asked = {"latency": latency, "http": http_port, "https": https_port, "api": api_port}
+    options = {name: str(value) for name, value in asked.items() if value is not None}
+    paths = resolve(os.environ, os.getuid())
+    progress = Progress(quiet=as_json)
+    try:
+        running = _start(paths, options, progress, as_json)
+        status = _follow(paths, progress)
+        if not no_deploy:
+            status = _deploy(paths, progress, status)
+    finally:
+        progress.close()
+    _report(paths, status, progress, running, as_json)
+    if status.degraded:
+        ctx.exit(DEGRADED)
+
+
+def _start(paths: Paths, options: dict[str, str], progress: Progress, as_json: bool) -> bool:
+    """Start the daemon unless one runs; whether one ran.
+
+    Raises:
+        AtollError: it cannot start, or one runs with other options.
+    """
+    holder = lock.holder(paths.lock_file)
+    if holder is None:
+        progress.doing("starting the network daemon")
+        try:
+            daemon.start(paths, options)
+        except AtollError:
+            holder = lock.holder(paths.lock_file)  # two at once: the other one was quicker
+            if holder is None:
+                raise
+        else:
+            progress.done("daemon")
+            return False
+    _compare(holder, options)
+    if not as_json:
+        started = datetime.fromtimestamp(holder.started_s).strftime("%Y-%m-%d %H:%M:%S")
+        say(f"A network is already running (pid {holder.pid}, started {started}).")
+    return True
+
+
+def _compare(holder: lock.Holder, options: dict[str, str]) -> None:
+    """What was asked for must be what runs; a port of 0 is any."""
+    for name, value in options.items():
+        before = holder.options.get(name, "the default")
+        if value not in ("0", before):
+            message = f"a network is already running (pid {holder.pid}) with {name} {before}, not {value}"
+            raise AtollError(message, hint="stop it first: `atoll down`")
+
+
+def _follow(paths: Paths, progress: Progress) -> Status:
+    """Wait through the stages until the network is whole."""
+    deadline_s = monotonic() + START_TIMEOUT_S
+    for stage in STAGES:
+        progress.doing(f"waiting for {stage}")
+        while (missing := waiting_for(paths, stage)) and monotonic() < deadline_s:
+            sleep(POLL_S)
+        if missing:
+            hint = f"look at `atoll logs {missing[0].split(' ')[0]}`"
+            raise AtollError(f"{stage} not ready after {START_TIMEOUT_S:.0f} s: {', '.join(missing)}", hint)
+        progress.done(stage)
+    with Client(paths) as client:
+        return client.get("/v1/status", Status)
+
+
+def examples_folder() -> Path | None:
+    """The examples of the checkout; None for an installation without them."""
+    folder = Path(__file__).resolve().parents[2] / "examples"
+    return folder if folder.is_dir() else None
+
+
+def _deploy(paths: Paths, progress: Progress, status: Status) -> Status:
+    from atoll.cli.deploy import deploy_if_new
+
+    folder = examples_folder()
+    if folder is None:
+        return status
+    for name in EXAMPLES:
+        progress.doing(f"deploying {name}")
+        with Client(paths) as client:
+            change = deploy_if_new(client, folder / name)
+        progress.done(name, "deployed to every PoP" if change else "already deployed")
+    with Client(paths) as client:
+        return client.get("/v1/status", Status)
+
+
+def read_endpoints(paths: Paths) -> Endpoints:
+    """Where the running network listens."""
+    return msgspec.json.decode(paths.endpoints_file.read_bytes(), type=Endpoints)
+
+
+def addresses(endpoints: Endpoints) -> dict[str, str]:
+    """What to open, by what it is."""
+    http = f"localhost:{endpoints.http}"
+    return {
+        **{f"the shop from {city}": f"http://{city}.{http}/" for city in _CITIES},
+        "the same over TLS": f"https://tokyo.localhost:{endpoints.https}/",
+        "the A/B test": f"http://ab.london.{http}/",
+        "the API": f"http://localhost:{endpoints.api}/openapi.json",
+    }
+
+
+def _report(paths: Paths, status: Status, progress: Progress, running: bool, as_json: bool) -> None:
+    endpoints = read_endpoints(paths)
+    if as_json:
+        report = {
+            "already_running": running,
+            "seconds": {**progress.seconds, "total": round(progress.total_s, 3)},
+            "endpoints": endpoints,
+            "addresses": addresses(endpoints),
+            "status": status,
+        }
+        print_json(report)
+        return
+    from atoll.cli import status as status_command
+
+    say(f"The network is up ({progress.total_s:.1f} s).\n", colour="green")
+    status_command.show(status)
+    click.echo("\nOpen")
+    for what, address in addresses(endpoints).items():
+        click.echo(f"  {what:<24} {address}")
+    click.echo("\nKill a PoP and reload: atoll pop kill lhr. Stop everything: atoll down.")

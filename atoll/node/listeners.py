@@ -1,0 +1,101 @@
+"""Listening sockets: bound by a supervisor, inherited by whoever serves them, so no restart closes one.
+
+A port that people know is either bound or refused with the name of what holds it; a port that only the
+network itself knows may be moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from atoll.errors import AtollError
+
+BACKLOG: Final = 4096
+
+
+def listen_tcp(address: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A TCP socket that listens; `shared`: several may, and the kernel spreads connections over them.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A unix socket at `path` that only its owner may use; one left behind is replaced."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    path.chmod(0o600)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def listen_public(port: int, option: str) -> dict[str, socket.socket]:
+    """Port `port` of both loopback addresses (IPv6 where the machine has it), by address.
+
+    Raises:
+        AtollError: it is taken; names what holds it and the command-line option that chooses another.
+    """
+    try:
+        sockets = {"127.0.0.1": listen_tcp("127.0.0.1", port)}
+    except OSError as error:
+        raise _taken(port, option, error) from error
+    chosen = sockets["127.0.0.1"].getsockname()[1]
+    try:
+        sockets["::1"] = listen_tcp("::1", chosen)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sockets["127.0.0.1"].close()
+            raise _taken(chosen, option, error) from error
+    return sockets
+
+
+def free_port(preferred: int, address: str = "127.0.0.1") -> int:
+    """`preferred` if nobody listens there now, otherwise one that the kernel chooses."""
+    for port in (preferred, 0):
+        with contextlib.suppress(OSError), listen_tcp(address, port) as sock:
+            return int(sock.getsockname()[1])
+    raise AtollError(f"no free port on {address}")
+
+
+def _taken(port: int, option: str, error: OSError) -> AtollError:
+    if error.errno == errno.EACCES:
+        return AtollError(
+            f"port {port} needs more rights than this user has", f"choose another: {option} PORT"
+        )
+    if error.errno != errno.EADDRINUSE:
+        return AtollError(f"port {port} cannot be used: {error.strerror}", f"choose another: {option} PORT")
+    holder = _holder(port)
+    by = f" by {holder}" if holder else ""
+    return AtollError(f"port {port} is in use{by}", f"stop that, or choose another port: {option} PORT")
+
+
+def _holder(port: int) -> str:
+    """`nginx (pid 123)`, empty when the system does not say."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""

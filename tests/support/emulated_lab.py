@@ -161,6 +161,11 @@ class Lab:
             route = Announcement(prefix=prefix, prepend=prepend, communities=communities)
             await self.speakers[code].announce(route)
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the gateway listens for http."""
+        return "127.0.0.1", self._ports[80, False]
+
     async def connect(self, service: int = 80, v6: bool = False) -> Streams:
         """A user's connection to the gateway."""
         return await asyncio.open_connection("::1" if v6 else "127.0.0.1", self._ports[service, v6])

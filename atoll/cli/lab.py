@@ -1,0 +1,132 @@
+"""`atoll lab`: experiments on the running network."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import click
+import msgspec
+import uvloop
+
+from atoll.cli.client import Client
+from atoll.cli.output import json_option, print_json, print_table, say
+from atoll.config.paths import Endpoints, resolve
+from atoll.control.answers import Pop, PopAction
+from atoll.errors import AtollError
+from atoll.lab.failover import Result, Target, Trial, choose_city, result, run_trial
+from atoll.wire.messages import CatchmentTable
+
+_COLUMNS = (
+    ">trial",
+    ">outage ms",
+    ">requests",
+    ">failed",
+    ">after a retry",
+    "taken over by",
+    ">back ms",
+    ">lost on return",
+)
+
+
+@click.group()
+def lab() -> None:
+    """Experiments on the running network."""
+
+
+@lab.command()
+@click.option("--pop", "code", default="lhr", show_default=True, help="The PoP to kill.")
+@click.option("--city", default="", help="Who looks [the PoP's own city, or the nearest it serves].")
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option(
+    "--rate", default=1000.0, show_default=True, type=click.FloatRange(1, 20000), help="Requests/s."
+)
+@click.option("--path", default="/", show_default=True, help="What to ask for.")
+@click.option("--limit-ms", default=50.0, show_default=True, type=float, help="Longest outage to accept.")
+@json_option
+def failover(
+    code: str, city: str, trials: int, rate: float, path: str, limit_ms: float, as_json: bool
+) -> int:
+    """Kill a PoP under load and measure what its users notice; start it again; repeat.
+
+    Exit code 1 when an outage was longer than the limit, another PoP than the model's second choice took
+    over, or the PoP did not come back.
+    """
+    with Client() as client:
+        target = _target(client, code, city, rate, path)
+        done: list[Trial] = []
+        for trial in _trials(client, target, trials, quiet=as_json):
+            done.append(trial)
+    outcome = result(target, done, limit_ms)
+    if as_json:
+        print_json(outcome)
+    else:
+        _show(outcome)
+    return 0 if outcome.ok else 1
+
+
+def _target(client: Client, code: str, city: str, rate: float, path: str) -> Target:
+    pops = {pop.code: pop for pop in client.get("/v1/pops", tuple[Pop, ...])}
+    if code not in pops:
+        raise AtollError(f"no PoP {code}", hint=f"there are {', '.join(pops)}")
+    table = client.get("/v1/catchment", CatchmentTable)
+    city = city or choose_city(table.rows, code, pops[code].city)
+    without = client.get("/v1/catchment", CatchmentTable, without=code)
+    second = {row.city: row.pop for row in without.rows}
+    if city not in second:
+        raise AtollError(f"no users in {city}", hint=f"there are some in {', '.join(second)}")
+    address = ("127.0.0.1", _gateway_port())
+    return Target(pop=code, city=city, expected=second[city], rate=rate, address=address, path=path)
+
+
+def _gateway_port() -> int:
+    file = resolve(os.environ, os.getuid()).endpoints_file
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Endpoints).http
+    except (OSError, msgspec.MsgspecError):
+        return Endpoints().http
+
+
+def _trials(client: Client, target: Target, count: int, *, quiet: bool) -> Iterator[Trial]:
+    """Run them, with a bar where somebody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    def act(pop: str, action: str) -> None:
+        client.post(f"/v1/pops/{pop}/{action}", PopAction)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    shown = not quiet and sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task(f"kill {target.pop}, seen from {target.city}", total=count)
+        for _ in range(count):
+            trial = uvloop.run(run_trial(target, act))
+            label = f"kill {target.pop}, seen from {target.city}: last outage {trial.outage_ms:.0f} ms"
+            progress.update(task, advance=1, description=label)
+            yield trial
+
+
+def _show(outcome: Result) -> None:
+    rows = (
+        (
+            str(number),
+            f"{trial.outage_ms:.1f}",
+            str(trial.requests),
+            str(trial.failed_requests),
+            str(trial.failed_after_one_retry),
+            trial.taken_over_by
+            + ("" if trial.taken_over_by == trial.expected else f" (not {trial.expected})"),
+            f"{trial.back_ms:.0f}" if trial.back_ms is not None else "never",
+            str(trial.on_return.failed_after_one_retry),
+        )
+        for number, trial in enumerate(outcome.trials, start=1)
+    )
+    print_table(_COLUMNS, rows)
+    verdict = "ok" if outcome.ok else "not ok"
+    say(
+        f"{verdict}: outage p50 {outcome.outage_ms.p50:.1f} ms, longest {outcome.outage_ms.max:.1f} ms "
+        f"(limit {outcome.limit_ms:.0f} ms); {outcome.failed_requests} requests failed, "
+        f"{outcome.failed_after_one_retry} after one retry",
+        colour="green" if outcome.ok else "red",
+    )

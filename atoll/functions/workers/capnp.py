@@ -89,7 +89,7 @@ def _headers(fields: Mapping[str, str]) -> str:
 
 def _function(host: HostConfig) -> str:
     manifest = host.manifest
-    flags = ", ".join(_text(flag) for flag in manifest.compatibility_flags)
+    flags = ", ".join(_text(flag) for flag in _flags(manifest))
     bindings = ", ".join(_binding(name, value) for name, value in manifest.vars.items())
     return f"""(name = {_text(manifest.main)}, worker = (
       {_source(host)},
@@ -98,6 +98,13 @@ def _function(host: HostConfig) -> str:
       bindings = [{bindings}],
       globalOutbound = "atoll:outbound",
       cacheApiOutbound = "atoll:cache"))"""
+
+
+def _flags(manifest: BundleManifest) -> tuple[str, ...]:
+    """A service worker's console reaches the log only under the newer module registry."""
+    flags = manifest.compatibility_flags
+    own = manifest.syntax == "service-worker" and not any("module_registry" in flag for flag in flags)
+    return (*flags, "new_module_registry") if own else flags
 
 
 def _source(host: HostConfig) -> str:

@@ -97,7 +97,8 @@ class Peer:
         self._waiting[call_id] = future
         self._write(Envelope(VERSION, call_id, REQUEST, body))
         try:
-            reply = await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):  # `wait_for` can lose a cancellation before Python 3.12
+                reply = await future
         except TimeoutError:
             raise AtollError(f"no answer to {type(body).__name__} within {timeout_s:g} s") from None
         finally:

@@ -45,30 +45,41 @@ def test_the_defaults_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decision", "announcements", "reason"),
+    ("state", "drain_since_s", "permit", "announcements", "reason"),
     [
-        (decide("up"), PLAIN, "healthy"),
-        (decide("up", permit=True), PLAIN, "healthy"),
-        (decide("starting"), (), "starting: not healthy yet"),
-        (decide("starting", permit=True), (), "starting: not healthy yet"),
-        (decide("starting", 999.0), (), "starting: not healthy yet"),
-        (decide("hard"), (), "no edge answers"),
-        (decide("hard", 999.0), (), "no edge answers"),
-        (decide("hard", suppressed=True), (), "suppressed: fell too often"),
-        (decide("soft"), PREPENDED, "failing checks, no permit to withdraw: prepended"),
-        (decide("soft", permit=True), (), "failing checks, withdrawn with a permit"),
-        (decide("soft", 999.0), LEAVING, "draining: graceful shutdown"),
-        (decide("soft", 999.0, permit=True), LEAVING, "draining: graceful shutdown"),
-        (decide("soft", 900.0), (), "drained by the operator"),
-        (decide("up", 1000.0), LEAVING, "draining: graceful shutdown"),
-        (decide("up", 995.001), LEAVING, "draining: graceful shutdown"),
-        (decide("up", 995.0), (), "drained by the operator"),
-        (decide("up", 0.0), (), "drained by the operator"),
-        (decide("up", 1005.0), LEAVING, "draining: graceful shutdown"),
+        ("up", None, False, PLAIN, "healthy"),
+        ("up", None, True, PLAIN, "healthy"),
+        ("starting", None, False, (), "starting: not healthy yet"),
+        ("starting", None, True, (), "starting: not healthy yet"),
+        ("starting", 999.0, False, (), "starting: not healthy yet"),
+        ("hard", None, False, (), "no edge answers"),
+        ("hard", 999.0, False, (), "no edge answers"),
+        ("hard", None, True, (), "no edge answers"),
+        ("soft", None, False, PREPENDED, "failing checks, no permit to withdraw: prepended"),
+        ("soft", None, True, (), "failing checks, withdrawn with a permit"),
+        ("soft", 999.0, False, LEAVING, "draining: graceful shutdown"),
+        ("soft", 999.0, True, LEAVING, "draining: graceful shutdown"),
+        ("soft", 900.0, False, (), "drained by the operator"),
+        ("up", 1000.0, False, LEAVING, "draining: graceful shutdown"),
+        ("up", 995.001, False, LEAVING, "draining: graceful shutdown"),
+        ("up", 995.0, False, (), "drained by the operator"),
+        ("up", 0.0, False, (), "drained by the operator"),
+        ("up", 1005.0, False, LEAVING, "draining: graceful shutdown"),
     ],
 )
-def test_rules(decision: Decision, announcements: tuple[Announcement, ...], reason: str) -> None:
+def test_rules(
+    state: State,
+    drain_since_s: float | None,
+    permit: bool,
+    announcements: tuple[Announcement, ...],
+    reason: str,
+) -> None:
+    decision = decide(state, drain_since_s, permit=permit)
     assert decision == Decision(announcements=announcements, reason=reason)
+
+
+def test_a_pop_that_fell_too_often_says_so() -> None:
+    assert decide("hard", suppressed=True) == Decision(announcements=(), reason="suppressed: fell too often")
 
 
 def test_limits_are_the_operators() -> None:

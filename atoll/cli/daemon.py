@@ -89,7 +89,9 @@ def sweep(paths: Paths) -> list[str]:
     for process in left.values():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left.values(), timeout=SWEEP_TIMEOUT_S)
+    deadline_s = monotonic() + SWEEP_TIMEOUT_S
+    while any(leftovers(paths)) and monotonic() < deadline_s:
+        sleep(_POLL_S)
     return list(left)
 
 

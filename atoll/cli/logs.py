@@ -83,11 +83,11 @@ def _follow(
         sleep(POLL_S)
         chosen = choose(folder, process, pop, function)
         for path in chosen:
-            for line in _added(path, seen):
+            for line in added(path, seen):
                 click.echo(_prefixed(path, line, chosen))
 
 
-def _added(path: Path, seen: dict[Path, int]) -> Iterator[str]:
+def added(path: Path, seen: dict[Path, int]) -> Iterator[str]:
     """Whole lines written since last time; a log that shrank was set aside and starts again."""
     size, start = _size(path), seen.get(path, 0)
     if size < start:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +62,7 @@ def listen_public(port: int, option: str) -> dict[str, socket.socket]:
         sockets = {"127.0.0.1": listen_tcp("127.0.0.1", port)}
     except OSError as error:
         raise _taken(port, option, error) from error
-    chosen = sockets["127.0.0.1"].getsockname()[1]
+    chosen = port_of(sockets["127.0.0.1"])
     try:
         sockets["::1"] = listen_tcp("::1", chosen)
     except OSError as error:
@@ -73,10 +74,25 @@ def listen_public(port: int, option: str) -> dict[str, socket.socket]:
 
 def free_port(preferred: int, address: str = "127.0.0.1") -> int:
     """`preferred` if nobody listens there now, otherwise one that the kernel chooses."""
-    for port in (preferred, 0):
-        with contextlib.suppress(OSError), listen_tcp(address, port) as sock:
-            return int(sock.getsockname()[1])
-    raise AtollError(f"no free port on {address}")
+    return free_ports([(address, preferred)])[0]
+
+
+def free_ports(preferred: Iterable[tuple[str, int]]) -> list[int]:
+    """For each address and port, that port or one that the kernel chooses; no two the same."""
+    with contextlib.ExitStack() as held:
+        return [port_of(held.enter_context(_listen_somewhere(*place))) for place in preferred]
+
+
+def _listen_somewhere(address: str, port: int) -> socket.socket:
+    try:
+        return listen_tcp(address, port)
+    except OSError:
+        return listen_tcp(address, 0)
+
+
+def port_of(sock: socket.socket) -> int:
+    """The port it listens on."""
+    return int(sock.getsockname()[1])
 
 
 def _taken(port: int, option: str, error: OSError) -> AtollError:

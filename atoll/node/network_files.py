@@ -17,7 +17,7 @@ import msgspec
 from atoll.config.paths import Endpoints, Paths
 from atoll.config.spec import NetworkSpec, OriginSpec, PopSpec
 from atoll.control.certificates import ensure_leaves, network_names
-from atoll.node.listeners import free_port, listen_public, listen_tcp
+from atoll.node.listeners import free_port, free_ports, listen_public, listen_tcp, port_of
 from atoll.node.nats import write_private
 
 HTTP_OPTION: Final = "--http-port"
@@ -39,11 +39,6 @@ class Sockets(msgspec.Struct, frozen=True):
         return Endpoints(
             http=port_of(gateway["http"]), https=port_of(gateway["https"]), api=port_of(self.api["api"])
         )
-
-
-def port_of(sock: socket.socket) -> int:
-    """The port it listens on."""
-    return int(sock.getsockname()[1])
 
 
 def make_folders(paths: Paths) -> None:
@@ -98,7 +93,7 @@ def place(network: NetworkSpec, sockets: Sockets) -> NetworkSpec:
     return msgspec.structs.replace(
         network,
         origins=tuple(_place_origin(origin, sockets.origins[origin.host]) for origin in network.origins),
-        pops=tuple(_place_pop(pop) for pop in network.pops),
+        pops=_place_pops(network.pops),
     )
 
 
@@ -107,11 +102,12 @@ def _place_origin(origin: OriginSpec, sock: socket.socket) -> OriginSpec:
     return msgspec.structs.replace(origin, url=f"http://{host}:{port}")
 
 
-def _place_pop(pop: PopSpec) -> PopSpec:
-    return msgspec.structs.replace(
-        pop,
-        http_port=free_port(pop.http_port, pop.address),
-        https_port=free_port(pop.https_port, pop.address),
+def _place_pops(pops: tuple[PopSpec, ...]) -> tuple[PopSpec, ...]:
+    wanted = [(pop.address, port) for pop in pops for port in (pop.http_port, pop.https_port)]
+    ports = iter(free_ports(wanted))
+    return tuple(
+        msgspec.structs.replace(pop, http_port=http, https_port=https)
+        for pop, http, https in zip(pops, ports, ports, strict=True)
     )
 
 

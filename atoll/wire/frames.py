@@ -174,7 +174,9 @@ async def serve(listener: Path | str | socket.socket, handler: Handler) -> async
     """Serve frames on a unix socket: a path (made here, private to the user) or a socket already bound."""
 
     async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await Peer(reader, writer, handler).run()
+        # A loop that ends cancels its connections; asyncio would report each of them as a failure.
+        with contextlib.suppress(asyncio.CancelledError):
+            await Peer(reader, writer, handler).run()
 
     if isinstance(listener, socket.socket):
         return await asyncio.start_unix_server(on_connect, sock=listener)

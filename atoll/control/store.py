@@ -142,7 +142,8 @@ class Store:
         """
         try:
             with _translated("the bundle"):
-                found = await asyncio.wait_for(self._bundles.get(digest), FETCH_TIMEOUT_S)
+                async with asyncio.timeout(FETCH_TIMEOUT_S):
+                    found = await self._bundles.get(digest)
         except RemoteError as error:
             if isinstance(error.__cause__, nats.js.errors.ObjectNotFoundError):
                 raise RemoteError(f"no bundle {digest[:16]} in the store", 404) from None

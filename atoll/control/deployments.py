@@ -1,0 +1,256 @@
+"""Deploy, roll back, remove: the order of steps of `rollout`, over NATS.
+
+1. Store the bundle. 2. Prepare it on every PoP at once. 3. Certificates for new names. 4. One
+compare-and-swap activates it. 5. Collect a receipt from each PoP that prepared. A step that fails leaves
+what serves untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import re
+from pathlib import Path
+from time import monotonic, time
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from atoll.config.spec import DEFAULT_TENANT, BundleManifest, FunctionSpec, FunctionVersion, NetworkSpec
+from atoll.control import rollout
+from atoll.control.answers import Change
+from atoll.control.certificates import ensure_leaves, network_names
+from atoll.control.link import Link
+from atoll.control.presence import Presence
+from atoll.control.rollout import Absent, Preparation, Prepared, Refused
+from atoll.control.sites import compile_network
+from atoll.control.specs import NETWORK_KEY, Specs, function_key, with_function
+from atoll.control.store import Store, Stored
+from atoll.errors import AtollError, RemoteError
+from atoll.functions.workers import bundle
+from atoll.wire import control as wire
+
+PREPARE_TIMEOUT_S: Final = 30.0
+RECEIPTS_TIMEOUT_S: Final = 5.0
+_LOOK_S: Final = 0.5
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # part of subjects and host names
+
+
+class ControlPlane:
+    """The control plane's side of NATS: one store, what the PoPs say, and the changes it makes."""
+
+    def __init__(self, link: Link, network: NetworkSpec, ca: Path) -> None:
+        self._link = link
+        self._network = network
+        self._ca = ca
+        self._store: Store | None = None
+        self._commit = asyncio.Lock()
+        self.presence = Presence()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the store is at hand."""
+        return self._link.connected and self._store is not None
+
+    @property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            RemoteError: NATS is not reachable.
+        """
+        if self._store is None:
+            raise RemoteError("NATS is not reachable", 503, "it restarts by itself; see `atoll logs nats`")
+        return self._store
+
+    async def session(self, client: Client) -> None:
+        """One connection's life: buckets, subscriptions, the network's spec, then listen."""
+        store = await Store.create(client)
+        await client.subscribe(wire.ALL_RECEIPTS, cb=self._on_receipt)
+        await client.subscribe(wire.ALL_HEARTBEATS, cb=self._on_heartbeat)
+        await self._publish_network(store)
+        self._store = store
+        self._link.settled()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._store = None
+
+    async def deploy(self, name: str, data: bytes) -> Change:
+        """Bring a bundle into service everywhere.
+
+        Raises:
+            RemoteError: it cannot be (422), collides with another function or change (409), or the network
+                is not able to (503).
+        """
+        started_s, store = monotonic(), self.store
+        manifest = _checked_manifest(name, data)
+        stored = await store.load()
+        spec = stored.specs.function(DEFAULT_TENANT, name) or FunctionSpec(name=name, active="")
+        digest = await store.put_bundle(data)
+        version = rollout.new_version(spec, digest, len(data), manifest.routes, time())
+        try:
+            return await self._activate(store, stored, spec, version, started_s)
+        except AtollError:
+            await self._forget_bundles(store, {digest})
+            raise
+
+    async def rollback(self, name: str, to: str | None) -> Change:
+        """Bring an earlier version back into service everywhere."""
+        started_s, store = monotonic(), self.store
+        stored = await store.load()
+        spec = existing(stored.specs, name)
+        target = rollout.rollback_target(spec, to)
+        return await self._activate(store, stored, spec, target, started_s)
+
+    async def remove(self, name: str) -> Change:
+        """Take a function and its versions out of the network."""
+        started_s, store = monotonic(), self.store
+        stored = await store.load()
+        spec = existing(stored.specs, name)
+        key = function_key(spec.tenant, name)
+        alive = self.presence.alive([pop.code for pop in self._network.pops], started_s)
+        removed_s = monotonic()
+        await store.delete_function(spec.tenant, name, stored.revisions[key])
+        seq = (await store.load()).revisions[key]
+        arrived = await self.presence.receipts(alive, seq, RECEIPTS_TIMEOUT_S)
+        await self._forget_bundles(store, {version.bundle for version in spec.versions})
+        asked: dict[str, Preparation] = {
+            pop.code: Prepared(None) if pop.code in alive else Absent() for pop in self._network.pops
+        }
+        return Change(
+            name=name,
+            version="",
+            number=0,
+            previous=spec.active,
+            seq=seq,
+            pops=rollout.receipts(asked, _since(removed_s, arrived)),
+            total_ms=_ms_since(started_s),
+        )
+
+    async def _activate(
+        self, store: Store, stored: Stored, spec: FunctionSpec, version: FunctionVersion, started_s: float
+    ) -> Change:
+        after = rollout.activated(spec, version)
+        _compiled(stored.specs, after)  # a conflict is told before anything is started
+        preparations = await self._prepare(spec, version)
+        ready = rollout.admit(preparations)
+        activated_s, seq = await self._put(store, stored, after)
+        arrived = await self.presence.receipts(ready, seq, RECEIPTS_TIMEOUT_S)
+        change = Change(
+            name=spec.name,
+            version=version.id,
+            number=version.number,
+            previous=after.previous,
+            seq=seq,
+            pops=rollout.receipts(preparations, _since(activated_s, arrived)),
+            total_ms=_ms_since(started_s),
+            routes=after.routes,
+        )
+        await self._forget_bundles(
+            store, {v.bundle for v in spec.versions} - {v.bundle for v in after.versions}
+        )
+        return change
+
+    async def _put(self, store: Store, stored: Stored, after: FunctionSpec) -> tuple[float, int]:
+        """Activate `after` unless the function or its routes changed hands meanwhile; when, and `seq`."""
+        async with self._commit:
+            network = _compiled((await store.load()).specs, after)
+            await asyncio.to_thread(ensure_leaves, self._ca, network_names(network), dt.datetime.now(dt.UTC))
+            at_s = monotonic()
+            last = stored.revisions.get(function_key(after.tenant, after.name), 0)
+            return at_s, await store.put_function(after, last)
+
+    async def _prepare(self, spec: FunctionSpec, version: FunctionVersion) -> dict[str, Preparation]:
+        client = self._link.client
+        request = wire.PrepareRequest(
+            tenant=spec.tenant, name=spec.name, version=version.id, bundle=version.bundle
+        )
+        pops = [pop.code for pop in self._network.pops]
+        asked = [self._prepare_on(client, pop, wire.encode(request)) for pop in pops]
+        return dict(zip(pops, await asyncio.gather(*asked), strict=True))
+
+    async def _prepare_on(self, client: Client, pop: str, request: bytes) -> Preparation:
+        """One PoP's answer; a PoP that falls silent while it works is absent."""
+        started_s = monotonic()
+        subject = wire.prepare_subject(pop)
+        asked = asyncio.ensure_future(client.request(subject, request, timeout=PREPARE_TIMEOUT_S))
+        while not asked.done():
+            await asyncio.wait({asked}, timeout=_LOOK_S)
+            if not asked.done() and self.presence.silent(pop, monotonic()):
+                asked.cancel()
+                return Absent()
+        try:
+            reply = wire.decode((await asked).data, wire.PrepareReply)
+        except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+            return Absent()
+        except nats.errors.Error as error:
+            raise RemoteError(f"NATS was lost while {pop} prepared ({error})", 503) from error
+        if not reply.ok:
+            return Refused(reply.message, reply.hint, reply.where)
+        return Prepared(_ms_since(started_s))
+
+    async def _forget_bundles(self, store: Store, candidates: set[str]) -> None:
+        """Delete those of `candidates` that no version of any function names; failing costs only space."""
+        if not candidates:
+            return
+        with contextlib.suppress(RemoteError):
+            functions = (await store.load()).specs.functions
+            named = {version.bundle for function in functions for version in function.versions}
+            for digest in candidates - named:
+                await store.delete_bundle(digest)
+
+    async def _publish_network(self, store: Store) -> None:
+        """Store the network's spec if the store has none, or another; certificates for its names first."""
+        stored = await store.load()
+        network = compile_network(self._network, stored.specs.functions)
+        await asyncio.to_thread(ensure_leaves, self._ca, network_names(network), dt.datetime.now(dt.UTC))
+        if stored.specs.network != self._network:
+            await store.put_network(self._network, stored.revisions.get(NETWORK_KEY, 0))
+
+    async def _on_receipt(self, message: Msg) -> None:
+        await self.presence.acknowledged(wire.decode(message.data, wire.Receipt), monotonic())
+
+    async def _on_heartbeat(self, message: Msg) -> None:
+        self.presence.heard(wire.decode(message.data, wire.Heartbeat), monotonic())
+
+
+def _checked_manifest(name: str, data: bytes) -> BundleManifest:
+    if not _NAME.fullmatch(name):
+        hint = "small letters, digits and hyphens, at most 63"
+        raise RemoteError(f"{name!r} cannot be a function's name", 422, hint, "name")
+    manifest = bundle.read_manifest(data)
+    if manifest.name != name:
+        hint = f"deploy it as {manifest.name}, or change its wrangler file"
+        raise RemoteError(f"the bundle calls itself {manifest.name}, not {name}", 422, hint, "name")
+    return manifest
+
+
+def existing(specs: Specs, name: str) -> FunctionSpec:
+    """The function of that name.
+
+    Raises:
+        RemoteError: there is none (404).
+    """
+    spec = specs.function(DEFAULT_TENANT, name)
+    if spec is None:
+        known = ", ".join(function.name for function in specs.functions) or "none yet"
+        raise RemoteError(f"no function {name}", 404, f"deployed are: {known}")
+    return spec
+
+
+def _compiled(specs: Specs, after: FunctionSpec) -> NetworkSpec:
+    if specs.network is None:
+        raise RemoteError("the store has no network yet", 503, "try again in a moment")
+    return compile_network(specs.network, with_function(specs, after).functions)
+
+
+def _since(start_s: float, arrived: dict[str, float]) -> dict[str, float]:
+    return {pop: round((at_s - start_s) * 1000, 2) for pop, at_s in arrived.items()}
+
+
+def _ms_since(start_s: float) -> float:
+    return round((monotonic() - start_s) * 1000, 2)

@@ -1,0 +1,223 @@
+"""A PoP's agent: `python -m atoll.node.agent`, started by the PoP's supervisor.
+
+It follows the control plane over NATS, has the function hosts it needs started, and gives every edge worker
+of its PoP one snapshot at a time: written to disk first, then pushed, then acknowledged to the control plane
+with a receipt. It serves from disk when NATS is away, at start too, and nothing it does not understand ever
+replaces what serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Final, Never
+
+import msgspec
+import nats.errors
+import uvloop
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from atoll.config.spec import PopSpec, Snapshot
+from atoll.control import reconcile
+from atoll.control.link import Link
+from atoll.control.specs import Specs
+from atoll.control.store import Store
+from atoll.errors import AtollError, RemoteError
+from atoll.node.agent_disk import PopDisk, load_network
+from atoll.node.agent_edges import EdgeWorkers
+from atoll.node.agent_hosts import FunctionHosts
+from atoll.node.role import RoleConfig, notify_ready, read_role
+from atoll.wire import control as wire
+
+HEARTBEAT_S: Final = 1.0
+
+_log = logging.getLogger("atoll.agent")
+
+
+class Agent:
+    """One PoP's agent."""
+
+    def __init__(self, config: RoleConfig, pop: PopSpec) -> None:
+        paths = config.paths
+        run = paths.pop_run(pop.code)
+        self._pop = pop
+        self._disk = PopDisk(paths.pop_data(pop.code))
+        self._network_file = paths.network_file
+        self._link = Link(config.nats_url, f"agent-{pop.code}")
+        self._store: Store | None = None
+        self._edges = EdgeWorkers([run / f"edge-{i}.sock" for i in range(pop.workers)], self._acknowledged)
+        self._hosts = FunctionHosts(run / "supervisor.sock", self._disk, self._fetch, self._rebuild)
+        self._specs = Specs()
+        self._seen_s = monotonic()
+        self._snapshot: Snapshot | None = None
+        self._serving: dict[str, str] = {}
+        self._started = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> Never:
+        """Serve what the disk says, then follow the control plane."""
+        self._start_from_disk()
+        notify_ready()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._edges.run())
+            group.create_task(self._hosts.run())
+            group.create_task(self._beat())
+            group.create_task(self._link.run(self._session, self._lost))
+        raise AssertionError("an agent runs until it is stopped")
+
+    def _start_from_disk(self) -> None:
+        last = self._disk.load_snapshot()
+        if last is not None:
+            self._serving = {f"{f.tenant}.{f.name}": f.version for f in last.functions}
+        specs = self._disk.load_specs() or Specs()
+        if specs.network is None:
+            specs = msgspec.structs.replace(specs, network=load_network(self._network_file))
+        if specs.network is not None:
+            _log.info("starts from disk: seq %d, %d functions", specs.seq, len(specs.functions))
+            self._follow(specs)
+
+    async def _session(self, client: Client) -> None:
+        """One connection's life: answer `prepare`, follow the store."""
+        store = await Store.open(client)
+        self._store = store
+        try:
+            subject = wire.prepare_subject(self._pop.code)
+            await client.subscribe(subject, cb=self._on_prepare)
+            async for specs in store.watch():
+                self._link.settled()
+                self._take(specs)
+        finally:
+            self._store = None
+
+    def _lost(self, reason: str) -> None:
+        _log.warning("NATS is away (%s): serving seq %d from disk until it is back", reason, self._specs.seq)
+
+    def _take(self, specs: Specs) -> None:
+        """Follow the store, unless what it says is less than what is known."""
+        if specs.network is None:
+            return  # a store still empty is not a wish to serve nothing
+        if specs.seq < self._specs.seq:
+            _log.error(
+                "the store is at seq %d, this PoP at %d: serving on what it has; was the store replaced?",
+                specs.seq,
+                self._specs.seq,
+            )
+            return
+        if specs != self._specs:
+            self._disk.save_specs(specs)
+            self._follow(specs)
+
+    def _follow(self, specs: Specs) -> None:
+        self._specs = specs
+        self._seen_s = monotonic()
+        self._hosts.want(reconcile.wanted_hosts(specs.functions, self._serving))
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """A snapshot of what can be served now; to disk, then to the edge workers, if it is another."""
+        specs, ready = self._specs, self._hosts.ready
+        if specs.network is None or not self._may_start():
+            return
+        serving = reconcile.serving_versions(specs.functions, ready, self._serving)
+        try:
+            snapshot = reconcile.snapshot(specs, self._pop, ready, serving)
+            if snapshot != self._snapshot:
+                self._disk.save_snapshot(snapshot)
+        except (AtollError, OSError) as error:
+            _log.error("seq %d cannot be served, the one before it stays: %s", specs.seq, error)
+            return
+        if snapshot != self._snapshot:
+            self._snapshot = snapshot
+            self._edges.serve(snapshot)
+        if serving != self._serving:
+            self._serving = serving
+            self._hosts.want(reconcile.wanted_hosts(specs.functions, serving))
+
+    def _may_start(self) -> bool:
+        """At start, the snapshot on disk stays until every active host has had its chance."""
+        if not self._started:
+            active = reconcile.active_hosts(self._specs.functions)
+            self._started = active <= self._hosts.tried or self._disk.load_snapshot() is None
+        return self._started
+
+    def _acknowledged(self, snapshot: Snapshot) -> None:
+        """Every edge worker serves `snapshot`."""
+        if not self._link.connected or not reconcile.up_to_date(self._specs.functions, self._serving):
+            return
+        ms = round((monotonic() - self._seen_s) * 1000, 2)
+        receipt = wire.Receipt(pop=self._pop.code, seq=snapshot.seq, ms=ms)
+        self._spawn(self._publish(wire.receipt_subject(self._pop.code), receipt))
+
+    async def _on_prepare(self, message: Msg) -> None:
+        self._spawn(self._prepare(message))
+
+    async def _prepare(self, message: Msg) -> None:
+        started_s = monotonic()
+        try:
+            request = wire.decode(message.data, wire.PrepareRequest)
+            host = reconcile.host_id(request.tenant, request.name, request.version)
+            await self._hosts.prepare(host, request.bundle)
+            reply = wire.PrepareReply(ok=True, ms=round((monotonic() - started_s) * 1000, 2))
+        except AtollError as error:
+            _log.warning("prepare refused: %s", error)
+            reply = wire.PrepareReply(ok=False, message=error.message, hint=error.hint, where=error.where)
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await message.respond(wire.encode(reply))
+
+    async def _fetch(self, digest: str) -> bytes:
+        if self._store is None:
+            raise RemoteError("NATS is not reachable", 503)
+        return await self._store.get_bundle(digest)
+
+    async def _beat(self) -> Never:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await self._hosts.sweep()
+            if self._link.connected:
+                edges = await self._edges.stats()
+                beat = wire.Heartbeat(
+                    pop=self._pop.code, seq=self._edges.seq, functions=self._serving, edges=edges
+                )
+                await self._publish(wire.heartbeat_subject(self._pop.code), beat)
+
+    async def _publish(self, subject: str, body: wire.Receipt | wire.Heartbeat) -> None:
+        with contextlib.suppress(RemoteError, nats.errors.Error, OSError):
+            await self._link.client.publish(subject, wire.encode(body))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(config: RoleConfig) -> None:
+    """The role, until it is told to stop."""
+    assert config.pop is not None
+    work = asyncio.ensure_future(Agent(config, config.pop).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    gc.freeze()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        config = read_role(os.environ)
+    except AtollError as error:
+        sys.exit(str(error))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    uvloop.run(serve(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -54,8 +54,9 @@ def unchanged(stamp: Path, value: str) -> bool:
 
 
 def make_venv() -> None:
-    """The virtual environment, new when it is missing or broken."""
-    if (VENV / "bin/python").exists():
+    """The virtual environment, new when it is missing, broken, or was made somewhere else."""
+    config = VENV / "pyvenv.cfg"
+    if (VENV / "bin/python").exists() and config.is_file() and str(VENV) in config.read_text():
         return
     try:
         run("making the virtual environment", [sys.executable, "-m", "venv", "--clear", str(VENV)])

@@ -55,7 +55,7 @@ async def test_it_answers_as_soon_as_start_returns(bench: Bench) -> None:
 async def test_a_syntax_error_is_refused_in_the_runtimes_words(bench: Bench) -> None:
     with pytest.raises(AtollError) as refused:
         await bench.script("export default {\n  fetch() { let x = ; }\n}")
-    assert refused.value.message == "Uncaught SyntaxError: Unexpected token ';'\n  at worker.js:2:21"
+    assert refused.value.message == "Uncaught SyntaxError: Unexpected token ';'\n  at worker.js:2:20"
     assert refused.value.where == "worker.js:2"
     assert list(bench.around.run_dir.iterdir()) == []
 

@@ -20,7 +20,6 @@ from atoll.functions.workers.binaries import shared_libraries
 
 HELLO = "export default { fetch() { return new Response('hello'); } }"
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-BUSYBOX = Path("/bin/sh")
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -44,11 +43,11 @@ async def test_a_host_sees_no_network_but_a_loopback_that_is_down(bench: Bench) 
     host = await bench.script(HELLO)
     devices = Path(f"/proc/{host.pid}/net/dev").read_text().splitlines()[2:]
     assert [line.split(":")[0].strip() for line in devices] == ["lo"]
-    assert Path(f"/proc/{host.pid}/net/route").read_text().count("\n") == 1  # the heading
+    routes = Path(f"/proc/{host.pid}/net/route").read_text().splitlines()
+    assert routes[1:] == []  # beside the heading
 
 
 @pytest.mark.real
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into another process' root")
 async def test_a_host_sees_its_own_files_and_nothing_else(bench: Bench) -> None:
     host = await bench.script(HELLO)
     root = Path(f"/proc/{host.pid}/root")

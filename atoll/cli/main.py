@@ -27,9 +27,10 @@ COMMANDS: Final = {
     "status": ("atoll.cli.status:status", "What runs, where traffic goes, what is wrong."),
     "pop": ("atoll.cli.pop:pop", "List, kill, start, stop, drain PoPs."),
     "logs": ("atoll.cli.logs:logs", "What processes and functions have written."),
-    "deploy": ("atoll.cli.deploy:deploy", "Deploy a function to every PoP."),
-    "rollback": ("atoll.cli.rollback:rollback", "Bring an earlier version of a function back."),
-    "versions": ("atoll.cli.versions:versions", "The versions of a function."),
+    "deploy": ("atoll.cli.functions:deploy", "Deploy a function to every PoP."),
+    "rollback": ("atoll.cli.functions:rollback", "Bring an earlier version of a function back."),
+    "versions": ("atoll.cli.functions:versions", "The versions of a function, or all functions."),
+    "delete": ("atoll.cli.functions:delete", "Take a function out of the network."),
     "lab": ("atoll.cli.lab:lab", "Experiments on the running network."),
     "bench": ("atoll.cli.bench:bench", "Side-by-side benchmarks."),
 }

@@ -75,6 +75,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size else ""
 
 
+def kilobytes(size: int) -> str:
+    """`1.2 kB`."""
+    return f"{size / 1e3:.1f} kB"
+
+
 def seconds(duration_s: float) -> str:
     """`0.4 s`, `3 min`, `5 h`."""
     if duration_s < 120:

@@ -123,7 +123,7 @@ def examples_folder() -> Path | None:
 
 
 def _deploy(paths: Paths, progress: Progress, status: Status) -> Status:
-    from atoll.cli.deploy import deploy_if_new
+    from atoll.cli.functions import deploy_if_new
 
     folder = examples_folder()
     if folder is None:

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Collection
 from typing import Final
 
+import msgspec
+
 from atoll.wire.control import Heartbeat, Receipt
 
 REMEMBERED_RECEIPTS: Final = 64
@@ -36,9 +38,13 @@ class Presence:
             self._news.notify_all()
 
     def last(self, pop: str, now_s: float) -> tuple[Heartbeat, float] | None:
-        """A PoP's last heartbeat and its age in seconds."""
+        """A PoP's last heartbeat and its age in seconds; `seq` is a later receipt's if there is one."""
         known = self._beats.get(pop)
-        return None if known is None else (known[0], now_s - known[1])
+        if known is None:
+            return None
+        beat, at_s = known
+        seq = max((acked for acked, acked_s in self._receipts.get(pop, ()) if acked_s > at_s), default=0)
+        return (msgspec.structs.replace(beat, seq=seq) if seq > beat.seq else beat), now_s - at_s
 
     def silent(self, pop: str, now_s: float) -> bool:
         """Whether a PoP that was there has fallen silent."""

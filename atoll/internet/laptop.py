@@ -1,6 +1,6 @@
 """The laptop network: the effective `NetworkSpec` of `atoll up` when nobody wrote another one.
 
-Five PoPs on the default world, three origins of a shop, the two backends of the A/B test, two sites. It is
+Five PoPs on the default world, three origins of a shop, the two backends of the A/B test, three sites. It is
 a value, made from tables; the ports of a PoP follow from its index.
 """
 
@@ -28,11 +28,13 @@ _SHOP_POOL: Final = PoolSpec(
     origins=("us-origin.example.com", "eu-origin.example.com", "asia-origin.example.com"),
     failover="us-origin.example.com",
 )
+_LANDING_POOL: Final = PoolSpec(name="landing", origins=("version-a.example.com", "version-b.example.com"))
 _TO_SHOP: Final = (RouteSpec(path="/*", pool="shop"),)
 _SITES: Final = (
-    # The default site's function comes by deploying it; until then its routes end at the pool.
+    # Functions come by deploying them; until then their sites' routes end at the pool.
     SiteSpec(name="www", host="www.example.com", aliases=("example.com",), routes=_TO_SHOP),
     SiteSpec(name="shop", host="shop.example.com", routes=_TO_SHOP),
+    SiteSpec(name="ab", host="ab.example.com", routes=(RouteSpec(path="/*", pool="landing"),)),
 )
 
 
@@ -46,7 +48,7 @@ def laptop_network() -> NetworkSpec:
         pops=tuple(_pop(index, code) for index, code in enumerate(POP_ASNS)),
         eyeballs=default_world().eyeballs,
         origins=tuple(_origin(*row) for row in _ORIGINS),
-        pools=(_SHOP_POOL,),
+        pools=(_SHOP_POOL, _LANDING_POOL),
         sites=_SITES,
         default_site="www",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import signal
 from pathlib import Path
 from time import monotonic
@@ -205,7 +206,7 @@ async def test_it_ends_with_the_process_that_started_it(bench: Bench, tmp_path: 
     home.mkdir()
     support = str(Path(__file__).parents[1] / "support")
     supervisor = await asyncio.create_subprocess_exec(
-        os.sys.executable, "-c", code, support, str(home), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", code, support, str(home), stdout=asyncio.subprocess.PIPE
     )
     assert supervisor.stdout is not None
     pid = int(await supervisor.stdout.readline())

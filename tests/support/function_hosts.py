@@ -1,4 +1,4 @@
-"""Function hosts for tests: real workerd in its sandbox, against a bindings socket that remembers what came."""
+"""Function hosts for tests: real workerd in its sandbox, with a bindings socket that remembers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 async def read_message(reader: asyncio.StreamReader, *, to_end: bool) -> Message | None:
-    """The next message; None at the end. `to_end`: a body without a length lasts until the connection ends."""
+    """The next message; None at the end. `to_end`: a body without a length lasts until the end."""
     head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
     if not head:
         return None
@@ -177,14 +177,14 @@ class Bench:
         (project / "worker.js").write_text(text)
         return await self.run(project, **options)
 
-    async def run(self, project: Path, memory_mb: int = 128, **options: bool) -> FunctionHost:
+    async def run(self, project: Path, memory_mb: int = 128, *, namespaces: bool = True) -> FunctionHost:
         """A running host of the project in a directory, stopped at the end of the test."""
-        host = await self.host(project, memory_mb, **options)
+        host = await self.host(project, memory_mb, namespaces=namespaces)
         await host.start()
         self._stack.push_async_callback(host.stop)
         return host
 
-    async def host(self, project: Path, memory_mb: int = 128, **options: bool) -> FunctionHost:
+    async def host(self, project: Path, memory_mb: int = 128, *, namespaces: bool = True) -> FunctionHost:
         """A host of the project in a directory, not started."""
         described, data = await build(project, esbuild_binary(os.environ))
         version = bundle.digest(data)[:16]
@@ -192,4 +192,4 @@ class Bench:
         if not unpacked.exists():
             bundle.unpack(data, unpacked)
         host_plan = plan(HostId("default", described.name, version), load(unpacked), self.around, memory_mb)
-        return FunctionHost(host_plan, self.log, open_log, **options)
+        return FunctionHost(host_plan, self.log, open_log, namespaces=namespaces)

@@ -45,7 +45,10 @@ class Outcome:
 
 @contextlib.asynccontextmanager
 async def load(network: LiveNetwork, city: str, path: str = "/") -> AsyncIterator[Outcome]:
-    """Users in `city`, for as long as the block runs; they have had answers when it begins and ends."""
+    """Users in `city`, for as long as the block runs; they have had answers when it begins and ends.
+
+    `city` may begin with a site's name: `shop.london`.
+    """
     outcome, stop = Outcome(), asyncio.Event()
     users = [asyncio.ensure_future(_user(network, city, path, outcome, stop)) for _ in range(USERS)]
     await outcome.more(20)

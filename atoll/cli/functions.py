@@ -1,0 +1,196 @@
+"""`atoll deploy`, `rollback`, `versions`, `delete`: functions on every PoP, with a receipt from each.
+
+A project is built here, on the author's machine: a mistake in it is told by file and line before anything
+is sent. The API does the rest and answers with what each PoP did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from atoll.cli.client import Client
+from atoll.cli.output import json_option, kilobytes, print_json, print_table, say
+from atoll.cli.progress import Progress
+from atoll.control.answers import Change, Function, Version
+from atoll.control.rollout import ACTIVE, ID_LENGTH, PopReceipt
+from atoll.errors import AtollError, RemoteError
+from atoll.functions.workers import bundle
+from atoll.functions.workers.binaries import esbuild_binary
+from atoll.functions.workers.build import build
+
+_RECEIPT_COLUMNS = ("pop", "state", ">prepare ms", ">activate ms")
+_VERSION_COLUMNS = (">number", "version", "deployed", ">size", "serves", "routes")
+_FUNCTION_COLUMNS = ("function", ">number", "version", ">versions", "routes")
+_NOT_FOUND = 404
+
+
+def pack_project(directory: Path) -> tuple[str, bytes]:
+    """The name and the bundle of the project in `directory`.
+
+    Raises:
+        AtollError: a mistake in the project; `where` is a path that can be clicked.
+    """
+    if not directory.is_dir():
+        raise AtollError(f"{directory} is no directory", hint="name a directory with a wrangler.toml")
+    try:
+        project, data = asyncio.run(build(directory, esbuild_binary(os.environ)))
+    except AtollError as error:
+        where = str(directory / error.where) if error.where else ""
+        raise AtollError(error.message, error.hint, where) from error
+    return project.name, data
+
+
+def deploy_if_new(client: Client, directory: Path) -> Change | None:
+    """Deploy a project unless its content has been deployed before, in service or not.
+
+    A version that somebody has rolled back from stays out of service.
+    """
+    name, data = pack_project(directory)
+    version_id = bundle.digest(data)[:ID_LENGTH]
+    if any(version.id == version_id for version in _versions(client, name)):
+        return None
+    return _send(client, name, data)
+
+
+def _versions(client: Client, name: str) -> tuple[Version, ...]:
+    try:
+        return client.get(f"/v1/functions/{name}/versions", tuple[Version, ...])
+    except RemoteError as error:
+        if error.status == _NOT_FOUND:
+            return ()
+        raise
+
+
+def _send(client: Client, name: str, data: bytes) -> Change:
+    return client.post(f"/v1/functions/{name}/deploy", Change, content=data)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path())
+@json_option
+def deploy(directory: Path, as_json: bool) -> None:
+    """Deploy the Worker in DIRECTORY to every PoP.
+
+    The directory holds a wrangler.toml or wrangler.jsonc. Every PoP starts the version first; only when all
+    that answer can run it does it come into service, everywhere at once. If one refuses, what serves stays.
+
+    \b
+    Examples:
+      atoll deploy examples/smart-routing
+      atoll deploy . --json | jq .total_ms
+    """
+    progress = Progress(quiet=as_json)
+    try:
+        progress.doing(f"building {directory}")
+        name, data = pack_project(directory)
+        progress.done("built", kilobytes(len(data)))
+        progress.doing(f"deploying {name}")
+        with Client() as client:
+            change = _send(client, name, data)
+        progress.done("deployed")
+    finally:
+        progress.close()
+    _show(change, as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--to", metavar="VERSION", help="A version's number or id [what served before].")
+@json_option
+def rollback(name: str, to: str | None, as_json: bool) -> None:
+    """Bring an earlier version of a function back, on every PoP.
+
+    \b
+    Examples:
+      atoll rollback smart-routing
+      atoll rollback smart-routing --to 3
+    """
+    with Client() as client:
+        change = client.post(f"/v1/functions/{name}/rollback", Change, {"to": to})
+    _show(change, as_json)
+
+
+@click.command()
+@click.argument("name")
+@json_option
+def delete(name: str, as_json: bool) -> None:
+    """Take a function and all its versions out of the network.
+
+    \b
+    Example:
+      atoll delete smart-routing
+    """
+    with Client() as client:
+        change = client.delete(f"/v1/functions/{name}", Change)
+    _show(change, as_json)
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def versions(name: str | None, as_json: bool) -> None:
+    """The versions of a function; without a NAME, every function.
+
+    \b
+    Examples:
+      atoll versions
+      atoll versions smart-routing
+    """
+    with Client() as client:
+        if name is None:
+            functions = client.get("/v1/functions", tuple[Function, ...])
+            print_json(functions) if as_json else _show_functions(functions)
+        else:
+            found = client.get(f"/v1/functions/{name}/versions", tuple[Version, ...])
+            print_json(found) if as_json else print_table(_VERSION_COLUMNS, map(_version_row, found))
+
+
+def _show_functions(functions: tuple[Function, ...]) -> None:
+    if not functions:
+        say("No function is deployed. Deploy one: atoll deploy DIRECTORY.")
+        return
+    print_table(_FUNCTION_COLUMNS, map(_function_row, functions))
+
+
+def _function_row(function: Function) -> tuple[str, ...]:
+    routes = ", ".join(function.routes)
+    return (function.name, str(function.number), function.version, str(function.versions), routes)
+
+
+def _version_row(version: Version) -> tuple[str, ...]:
+    deployed = datetime.fromtimestamp(version.created_s).strftime("%Y-%m-%d %H:%M:%S")
+    serves = "yes" if version.active else "before" if version.previous else ""
+    size = kilobytes(version.size)
+    return (str(version.number), version.id, deployed, size, serves, ", ".join(version.routes))
+
+
+def _show(change: Change, as_json: bool) -> None:
+    if as_json:
+        print_json(change)
+        return
+    print_table(_RECEIPT_COLUMNS, (_receipt_row(pop, receipt) for pop, receipt in change.pops.items()))
+    if not change.version:
+        say(f"{change.name} is gone ({change.total_ms:.0f} ms)", colour="green")
+        return
+    late = [pop for pop, receipt in change.pops.items() if receipt.state != ACTIVE]
+    say(
+        f"{change.name} serves version {change.number} ({change.version}), {change.total_ms:.0f} ms",
+        colour="yellow" if late else "green",
+    )
+    if late:
+        say(f"not yet on {', '.join(late)}", colour="yellow")
+    for route in change.routes:
+        say(f"  {route}")
+
+
+def _receipt_row(pop: str, receipt: PopReceipt) -> tuple[str, ...]:
+    return (pop, receipt.state, _ms(receipt.prepare_ms), _ms(receipt.activate_ms))
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

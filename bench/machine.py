@@ -1,0 +1,121 @@
+"""Processes on chosen cores and what they use, from /proc: Linux only.
+
+The servers that are measured share core 0, the load generator and the origin have core 1. A child inherits
+the affinity of the thread that starts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from atoll.errors import AtollError
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+SERVER_CORE: Final = 0
+LOAD_CORE: Final = 1
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_GRACE_S: Final = 5.0
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a number was measured on."""
+
+    cpu: str
+    cores: int
+    kernel: str
+    python: str
+
+
+def describe() -> Machine:
+    """This machine."""
+    return Machine(
+        cpu=_cpu_name(),
+        cores=os.cpu_count() or 1,
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+    )
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def require() -> None:
+    """Two cores and /proc.
+
+    Raises:
+        AtollError: this machine cannot tell who used what.
+    """
+    if sys.platform != "linux":
+        raise AtollError("benchmarks run on Linux", hint="they read CPU times from /proc and pin to cores")
+    if not {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0):
+        raise AtollError("benchmarks need cores 0 and 1", hint="one for the server, one for the load")
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started in here runs on `core`."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def start(
+    core: int,
+    argv: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """A process on `core` whose output goes to `log`; `python -m bench.…` works in it."""
+    python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    with on_core(core), log.open("ab") as output:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": python_path, **(env or {})},
+            pass_fds=tuple(fds),
+        )
+
+
+def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
+    """End a process we have started."""
+    if process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, all its threads, user and system."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def children(pid: int, title: bytes) -> list[int]:
+    """The processes that `pid` has started and whose command line begins with `title`."""
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in found if Path(f"/proc/{child}/cmdline").read_bytes().startswith(title)]

@@ -1,0 +1,96 @@
+"""Asks for objects once each and looks at every byte that comes back: fills a cache and proves it right."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, cast
+
+import httptools
+import uvloop
+
+from atoll.errors import AtollError
+from bench import objects
+
+CONNECTIONS: Final = 16
+_TIMEOUT_S: Final = 120.0
+
+
+class Reader(asyncio.Protocol):
+    """One connection: asks for the next object when the last one has come."""
+
+    def __init__(self, numbers: Iterator[int], done: asyncio.Future[int]) -> None:
+        self._numbers = numbers
+        self._done = done
+        self._parser = httptools.HttpResponseParser(self)
+        self._number = -1
+        self._body = b""
+        self._checked = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("the connection was closed")
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status != 200:
+            self._fail(f"status {status}")
+        elif self._body != objects.body(self._number):
+            self._fail(f"a wrong body of {len(self._body)} bytes")
+        else:
+            self._checked += 1
+            self._ask()
+
+    def _ask(self) -> None:
+        number = next(self._numbers, None)
+        if number is None:
+            if not self._done.done():
+                self._done.set_result(self._checked)
+            self._transport.close()
+            return
+        self._number, self._body = number, b""
+        self._transport.write(request(number))
+
+    def _fail(self, why: str) -> None:
+        if not self._done.done():
+            self._done.set_exception(AtollError(f"object {self._number}: {why}"))
+            self._transport.close()
+
+
+def request(number: int) -> bytes:
+    """The bytes that ask for an object, the same that wrk sends."""
+    return f"GET {objects.path(number)} HTTP/1.1\r\nHost: {objects.HOST}\r\n\r\n".encode()
+
+
+async def _fetch(port: int, numbers: Iterable[int], tls: ssl.SSLContext | None) -> int:
+    loop = asyncio.get_running_loop()
+    shared = iter(numbers)
+    waits: list[asyncio.Future[int]] = []
+    for _ in range(CONNECTIONS):
+        done: asyncio.Future[int] = loop.create_future()
+        await loop.create_connection(_factory(shared, done), "127.0.0.1", port, ssl=tls)
+        waits.append(done)
+    return sum(await asyncio.wait_for(asyncio.gather(*waits), _TIMEOUT_S))
+
+
+def _factory(numbers: Iterator[int], done: asyncio.Future[int]) -> Callable[[], Reader]:
+    return lambda: Reader(numbers, done)
+
+
+def fetch_all(port: int, numbers: Iterable[int], tls: ssl.SSLContext | None = None) -> int:
+    """Fetch every object of `numbers` from a server on loopback; how many came, all of them right.
+
+    Raises:
+        AtollError: one was not 200 or had other bytes than `objects.body` says.
+    """
+    return uvloop.run(_fetch(port, numbers, tls))

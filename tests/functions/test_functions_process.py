@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import signal
+import sys
 from pathlib import Path
 from time import monotonic
 

@@ -37,17 +37,33 @@ def load(name: str) -> ModuleType:
 
 @click.group()
 def bench() -> None:
-    """Side-by-side benchmarks: Atoll and a peer in turns, on one core each."""
+    """Side-by-side benchmarks: Atoll and a peer in turns, on one core each.
+
+    They run from a checkout, on Linux with two cores or more.
+
+    \b
+    Examples:
+      atoll bench hit --rounds 1 --metrics h1
+      atoll bench function --json
+    """
 
 
 @bench.command()
 @click.option("--peers", default="nginx", show_default=True, help="Peers, separated by commas.")
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
 @click.option("--seconds", default=4.0, show_default=True, type=click.FloatRange(1, 600), help="Of a round.")
 @click.option("--metrics", default="", help="Only these, e.g. h1,h2-tls; everything by default.")
 @json_option
 def hit(peers: str, rounds: int, seconds: float, metrics: str, as_json: bool) -> None:
-    """Cached hits beside nginx: one object, and 100,000 by Zipf's law."""
+    """Cached hits beside nginx: one object, and 100,000 by Zipf's law.
+
+    Metrics: h1, h1-tls, h2-tls, zipf-h1, zipf-h2-tls.
+
+    \b
+    Examples:
+      atoll bench hit
+      atoll bench hit --rounds 1 --seconds 2 --metrics h1,h2-tls
+    """
     module = load("hit")
     chosen = tuple(metrics.split(",")) if metrics else module.METRICS
     options = module.Options(peers=tuple(peers.split(",")), rounds=rounds, seconds=seconds, metrics=chosen)
@@ -55,20 +71,30 @@ def hit(peers: str, rounds: int, seconds: float, metrics: str, as_json: bool) ->
 
 
 @bench.command()
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
 @click.option("--seconds", default=4.0, show_default=True, type=click.FloatRange(1, 600), help="Of a round.")
 @json_option
 def function(rounds: int, seconds: float, as_json: bool) -> None:
-    """A trivial function through Atoll beside bare workerd on TCP."""
+    """A trivial function through Atoll beside bare workerd on TCP.
+
+    \b
+    Example:
+      atoll bench function --rounds 1
+    """
     module = load("function")
     _show(module.run(module.Options(rounds=rounds, seconds=seconds), say), as_json)
 
 
 @bench.command()
-@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000), help="How often.")
 @json_option
 def deploy(trials: int, as_json: bool) -> None:
-    """Deploys and rollbacks of the running network, under load."""
+    """Deploys and rollbacks of the running network, under load.
+
+    \b
+    Example:
+      atoll bench deploy --trials 5
+    """
     _show(load("deploy").run(trials, say), as_json)
 
 

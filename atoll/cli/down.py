@@ -21,7 +21,12 @@ def down(as_json: bool) -> None:
     """Stop the network; nothing of it is left.
 
     PoPs withdraw their routes and answer what they have; then everything else stops. What should still run
-    after that is killed and named. Specs, bundles and logs stay on disk.
+    after that is killed and named. Specs, bundles and logs stay on disk: the next `up` has the same
+    functions.
+
+    \b
+    Example:
+      atoll down
     """
     paths = resolve(os.environ, os.getuid())
     began_s = monotonic()

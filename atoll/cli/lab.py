@@ -32,13 +32,18 @@ _COLUMNS = (
 
 @click.group()
 def lab() -> None:
-    """Experiments on the running network."""
+    """Experiments on the running network.
+
+    \b
+    Example:
+      atoll lab failover --trials 5
+    """
 
 
 @lab.command()
 @click.option("--pop", "code", default="lhr", show_default=True, help="The PoP to kill.")
 @click.option("--city", default="", help="Who looks [the PoP's own city, or the nearest it serves].")
-@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000), help="How often.")
 @click.option(
     "--rate", default=1000.0, show_default=True, type=click.FloatRange(1, 20000), help="Requests/s."
 )
@@ -48,10 +53,18 @@ def lab() -> None:
 def failover(
     code: str, city: str, trials: int, rate: float, path: str, limit_ms: float, as_json: bool
 ) -> int:
-    """Kill a PoP under load and measure what its users notice; start it again; repeat.
+    """Kill a PoP under load, measure what users notice, repeat.
+
+    Each trial asks at a steady rate from one city, kills the PoP with SIGKILL, starts it again and waits for
+    its users to come back. The outage is the longest time without a successful answer.
 
     Exit code 1 when an outage was longer than the limit, another PoP than the model's second choice took
     over, or the PoP did not come back.
+
+    \b
+    Examples:
+      atoll lab failover --trials 5
+      atoll lab failover --pop nrt --city seoul --rate 500 --json
     """
     with Client() as client:
         target = _target(client, code, city, rate, path)

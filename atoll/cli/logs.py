@@ -29,8 +29,15 @@ def logs(
 ) -> None:
     """What processes have written.
 
-    PROCESS is a name as in `atoll status` (nats, api, gateway, lhr-edge-0, lhr/agent, lhr-access). Without
-    it, every log that the options choose.
+    PROCESS is a name as in `atoll status` (nats, api, gateway, lhr-edge-0, lhr/agent), or a PoP's access log
+    (lhr-access). Without it, every log that the options choose, access logs left out.
+
+    \b
+    Examples:
+      atoll logs nats
+      atoll logs lhr-access -f
+      atoll logs --pop nrt -n 5
+      atoll logs --function smart-routing -f
     """
     folder = resolve(os.environ, os.getuid()).logs
     chosen = choose(folder, process, pop, function)

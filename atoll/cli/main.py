@@ -60,7 +60,19 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="atoll")
 def cli() -> None:
-    """Your own edge network: one address, five PoPs, functions at each."""
+    """Your own edge network: one address, five PoPs, functions at each.
+
+    \b
+    Examples:
+      atoll up                            start it, deploy the examples, say what to open
+      curl -sD- http://tokyo.localhost:8080/ -o /dev/null
+      atoll deploy examples/smart-routing
+      atoll pop kill lhr                  see who takes over
+      atoll down
+
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but the network is degraded. ATOLL_HOME selects another
+    network than the user's default one. `atoll COMMAND --help` says more about each.
+    """
 
 
 def run(arguments: list[str]) -> int:

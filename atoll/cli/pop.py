@@ -20,13 +20,28 @@ _DONE = {
 
 @click.group()
 def pop() -> None:
-    """List, kill, start, stop, drain PoPs."""
+    """List, kill, start, stop, drain PoPs.
+
+    \b
+    Examples:
+      atoll pop list
+      atoll pop kill lhr && atoll pop start lhr
+      atoll pop drain nrt
+    """
 
 
 @pop.command("list")
 @json_option
 def list_pops(as_json: bool) -> None:
-    """Every PoP."""
+    """Every PoP: its network, its own address, what it announces, what it has answered.
+
+    The requests counted include the PoP's own health checks, four a second.
+
+    \b
+    Examples:
+      atoll pop list
+      atoll pop list --json | jq '.[] | {code, announced: .anycast.announced}'
+    """
     with Client() as client:
         pops = client.get("/v1/pops", tuple[Pop, ...])
     if as_json:
@@ -65,7 +80,14 @@ def _act(code: str, action: str, as_json: bool) -> None:
 @click.argument("pop")
 @json_option
 def kill(pop: str, as_json: bool) -> None:
-    """SIGKILL every process of a PoP at once, as when a machine dies."""
+    """SIGKILL every process of a PoP at once, as when a machine dies.
+
+    It stays down until it is started.
+
+    \b
+    Example:
+      atoll pop kill lhr
+    """
     _act(pop, "kill", as_json)
 
 
@@ -73,7 +95,14 @@ def kill(pop: str, as_json: bool) -> None:
 @click.argument("pop")
 @json_option
 def start(pop: str, as_json: bool) -> None:
-    """Start a PoP that was killed or stopped."""
+    """Start a PoP that was killed or stopped.
+
+    It is announced again once it has passed its health checks.
+
+    \b
+    Example:
+      atoll pop start lhr
+    """
     _act(pop, "start", as_json)
 
 
@@ -81,7 +110,12 @@ def start(pop: str, as_json: bool) -> None:
 @click.argument("pop")
 @json_option
 def stop(pop: str, as_json: bool) -> None:
-    """Stop a PoP in order: routes first, then what it still answers, then the rest."""
+    """Stop a PoP in order: routes, open requests, the rest.
+
+    \b
+    Example:
+      atoll pop stop lhr
+    """
     _act(pop, "stop", as_json)
 
 
@@ -89,7 +123,15 @@ def stop(pop: str, as_json: bool) -> None:
 @click.argument("pop")
 @json_option
 def drain(pop: str, as_json: bool) -> None:
-    """Send a PoP's users elsewhere; it stays drained until undrained."""
+    """Send a PoP's users elsewhere until it is undrained.
+
+    For five seconds it announces with GRACEFUL_SHUTDOWN and a prepended path: new users go elsewhere, open
+    connections go on. Then its routes are withdrawn. It stays drained over a restart.
+
+    \b
+    Example:
+      atoll pop drain nrt
+    """
     _act(pop, "drain", as_json)
 
 
@@ -97,5 +139,10 @@ def drain(pop: str, as_json: bool) -> None:
 @click.argument("pop")
 @json_option
 def undrain(pop: str, as_json: bool) -> None:
-    """Take a PoP back into service."""
+    """Take a drained PoP back into service.
+
+    \b
+    Example:
+      atoll pop undrain nrt
+    """
     _act(pop, "undrain", as_json)

@@ -31,7 +31,11 @@ _CITIES: Final = ("new-york", "london", "tokyo")
 
 
 @click.command()
-@click.option("--latency", type=click.Choice(["off", "real"]), help="Add each path's round trip.")
+@click.option(
+    "--latency",
+    type=click.Choice(["off", "real"]),
+    help="Delay users by their path's round trip [off].",
+)
 @click.option("--http-port", type=click.IntRange(0, 65535), help="The gateway's port for http [8080].")
 @click.option("--https-port", type=click.IntRange(0, 65535), help="The gateway's port for https [8443].")
 @click.option("--api-port", type=click.IntRange(0, 65535), help="The control API's port [9440].")
@@ -49,7 +53,15 @@ def up(
 ) -> None:
     """Start the network on this machine and leave it running.
 
-    A port of 0 lets the system choose. Exits 3 when the network runs but is not as it should be.
+    A second `up` finds the network running and changes nothing. A port of 0 lets the system choose. Exits 3
+    when the network runs but is not as it should be.
+
+    \b
+    Examples:
+      atoll up
+      atoll up --latency real
+      atoll up --http-port 8081 --https-port 8444 --api-port 9540
+      ATOLL_HOME=/tmp/second atoll up --http-port 0 --https-port 0 --api-port 0
     """
     asked = {"latency": latency, "http": http_port, "https": https_port, "api": api_port}
     options = {name: str(value) for name, value in asked.items() if value is not None}

@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# There while a network runs.
+RUNS := $(or $(ATOLL_HOME),$(HOME)/.local/state/atoll)/endpoints.json
 
-.PHONY: help up down status setup dev test check bench mutate lock clean
+.PHONY: help up down status setup dev python test check bench mutate lock clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -10,16 +12,21 @@ up: setup ## start the network, deploy the examples, say what to open
 	@$(BIN)/atoll up
 
 down: ## stop the network; nothing of it is left running
-	@if [ -x $(BIN)/atoll ]; then $(BIN)/atoll down; else echo "Nothing is installed, so nothing runs."; fi
+	@if [ ! -e .venv ] && [ ! -e "$(RUNS)" ]; then echo "Nothing is installed, so nothing runs."; \
+	else $(BIN)/python -c "import atoll.cli.down" 2>/dev/null || $(MAKE) -s setup; $(BIN)/atoll down; fi
 
 status: ## what runs, where traffic goes, what is wrong
 	@$(BIN)/atoll status
 
-setup: ## the virtual environment and everything the product needs
+setup: python ## the virtual environment and everything the product needs
 	@$(PYTHON) tools/setup.py
 
-dev: ## what tests and checks need as well
+dev: python ## what tests and checks need as well
 	@$(PYTHON) tools/setup.py --dev
+
+python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "There is no $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=/path/to/python"; exit 1; }
 
 test: dev ## run all tests
 	@$(BIN)/python -m pytest
@@ -46,4 +53,4 @@ lock: ## renew the lock files (needs uv)
 		--no-emit-index-url --no-annotate --no-header - -o requirements-node.lock
 
 clean: down ## remove what was installed
-	@rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .setup.log
+	@rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .setup.log .setup.json

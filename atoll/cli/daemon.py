@@ -21,6 +21,7 @@ import psutil
 from atoll.config.paths import Paths
 from atoll.errors import AtollError
 from atoll.node import lock
+from atoll.node.folders import make_folders
 from atoll.node.logs import open_log
 from atoll.node.role import READY_VARIABLE, ROLE_VARIABLE, RoleConfig
 from atoll.wire.messages import Failed
@@ -40,6 +41,7 @@ def start(paths: Paths, options: dict[str, str]) -> None:
     config = RoleConfig(
         role="network", home=str(paths.home), run=str(paths.run), token=str(paths.token), options=options
     )
+    make_folders(paths)
     reading, writing = os.pipe()
     log = open_log(paths.logs / "network.log")
     env = {**os.environ, ROLE_VARIABLE: msgspec.json.encode(config).decode(), READY_VARIABLE: str(writing)}

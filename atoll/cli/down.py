@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from time import monotonic
 
 import click
@@ -13,6 +12,7 @@ from atoll.cli.output import json_option, print_json, say
 from atoll.config.paths import Paths, resolve
 from atoll.errors import AtollError
 from atoll.node import lock
+from atoll.node.folders import remove_run
 
 
 @click.command()
@@ -52,7 +52,7 @@ def _clear(paths: Paths) -> None:
         raise AtollError(
             f"still running: {', '.join(left)}", hint="they ignore SIGKILL; look at the kernel's log"
         )
-    shutil.rmtree(paths.run, ignore_errors=True)
+    remove_run(paths)
     paths.endpoints_file.unlink(missing_ok=True)
 
 

@@ -24,6 +24,7 @@ from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.errors import AtollError
 from atoll.internet.laptop import laptop_network
 from atoll.node import lock, nats, network_files
+from atoll.node.folders import clear_run, make_folders
 from atoll.node.process import Launch, role_launch, usage
 from atoll.node.role import READY_VARIABLE, RoleConfig, notify_ready, read_role
 from atoll.node.supervisor import Supervised, Supervisor
@@ -205,12 +206,12 @@ async def serve(config: RoleConfig) -> None:
         AtollError: another network has this home, or a port is taken.
     """
     paths = config.paths
-    network_files.make_folders(paths)
+    make_folders(paths)
     if not lock.acquire(
         paths.lock_file, lock.Holder(pid=os.getpid(), started_s=time(), options=config.options)
     ):
         raise AtollError("a network is already running", hint="`atoll status` shows it")
-    network_files.clear_run(paths)
+    clear_run(paths)
     laptop, wanted = laptop_network(), wanted_endpoints(config.options)
     if wanted.http == 0:
         laptop = network_files.without_ports(laptop)
@@ -247,6 +248,9 @@ def main() -> None:
         asyncio.run(serve(read_role(os.environ)))
     except AtollError as error:
         _refuse(error)
+    except OSError as error:  # a full disk, a folder that nobody may write
+        _log.exception("ended")
+        _refuse(AtollError(f"the network cannot start: {error.strerror}", where=str(error.filename or "")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the network daemon makes before it starts anything: folders, the effective network, its sockets.
+"""What the network daemon makes before it starts anything: the effective network and its sockets.
 
 The gateway's and the API's ports are what people know: they are bound as asked or refused. The ports between
 PoPs, gateway and origins move when they are taken, and the network's file says where they went.
@@ -7,7 +7,6 @@ PoPs, gateway and origins move when they are taken, and the network's file says 
 from __future__ import annotations
 
 import datetime as dt
-import shutil
 import socket
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,18 +38,6 @@ class Sockets(msgspec.Struct, frozen=True):
         return Endpoints(
             http=port_of(gateway["http"]), https=port_of(gateway["https"]), api=port_of(self.api["api"])
         )
-
-
-def make_folders(paths: Paths) -> None:
-    """The network's folders, private to the user."""
-    for folder in (paths.home, paths.logs, paths.run):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-
-def clear_run(paths: Paths) -> None:
-    """Remove the sockets that a run before has left; only for who holds the lock."""
-    shutil.rmtree(paths.run, ignore_errors=True)
-    paths.run.mkdir(mode=0o700)
 
 
 def bind(wanted: Endpoints, network: NetworkSpec) -> Sockets:

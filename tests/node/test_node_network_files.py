@@ -13,6 +13,7 @@ from atoll.config.spec import NetworkSpec
 from atoll.errors import AtollError
 from atoll.internet.laptop import laptop_network
 from atoll.node import network, network_files
+from atoll.node.folders import make_folders
 
 ANY = Endpoints(http=0, https=0, api=0)
 
@@ -25,7 +26,7 @@ def close(sockets: network_files.Sockets) -> None:
 
 def test_the_network_file_says_where_everything_really_is(tmp_path: Path) -> None:
     paths = resolve({"ATOLL_HOME": str(tmp_path / "home")}, os.getuid())
-    network_files.make_folders(paths)
+    make_folders(paths)
     laptop = network_files.without_ports(laptop_network())
     sockets = network_files.bind(ANY, laptop)
     placed = network_files.place(laptop, sockets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import click
 
@@ -12,7 +13,7 @@ from atoll.config.paths import resolve
 from atoll.control.answers import Pop, Status
 from atoll.errors import AtollError
 from atoll.node import lock
-from atoll.wire.messages import ProcessInfo
+from atoll.wire.messages import SANDBOX_DETAIL, ProcessInfo
 
 _POP_COLUMNS = ("pop", "state", "city", "announced", "functions", ">processes", ">memory", "catches")
 _PROCESS_COLUMNS = ("process", "state", ">pid", ">up", ">restarts", ">memory", ">cpu")
@@ -24,7 +25,12 @@ _PROCESS_COLUMNS = ("process", "state", ">pid", ">up", ">restarts", ">memory", "
 def status(ctx: click.Context, as_json: bool) -> None:
     """What runs, where traffic goes, what is wrong.
 
-    Exits 3 when the network runs but is not as it should be.
+    Exits 3 when the network runs but is not as it should be, and says why on stderr.
+
+    \b
+    Examples:
+      atoll status
+      atoll status --json | jq '.catchment[] | {city, pop, rtt_ms}'
     """
     found = read_status(ctx)
     if as_json:
@@ -55,8 +61,17 @@ def show(found: Status) -> None:
     everything = [*found.processes, *(process for pop in found.pops for process in pop.processes)]
     total = sum(process.rss for process in everything)
     click.echo(f"\n{len(everything)} processes, {megabytes(total)} private memory, latency {found.latency}")
+    for reason in _reduced_sandboxes(everything):
+        say(f"note: functions run in a reduced sandbox, without namespaces: {reason}", colour="yellow")
     for complaint in found.degraded:
         say(f"degraded: {complaint}", colour="yellow")
+
+
+def _reduced_sandboxes(processes: Iterable[ProcessInfo]) -> list[str]:
+    """Why hosts of functions have no namespaces: each reason once."""
+    reduced = f"{SANDBOX_DETAIL}reduced"
+    details = {process.detail for process in processes if process.detail.startswith(reduced)}
+    return sorted(detail.removeprefix(reduced).strip(" ()") for detail in details)
 
 
 def _pop_row(pop: Pop, found: Status) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class Presence:
 
     def __init__(self) -> None:
         self._beats: dict[str, tuple[Heartbeat, float]] = {}
-        self._receipts: dict[str, deque[tuple[int, float]]] = {}
+        self._receipts: dict[str, deque[tuple[Receipt, float]]] = {}
         self._news = asyncio.Condition()
 
     def heard(self, beat: Heartbeat, now_s: float) -> None:
@@ -33,18 +33,21 @@ class Presence:
     async def acknowledged(self, receipt: Receipt, now_s: float) -> None:
         """A receipt has arrived."""
         kept = self._receipts.setdefault(receipt.pop, deque(maxlen=REMEMBERED_RECEIPTS))
-        kept.append((receipt.seq, now_s))
+        kept.append((receipt, now_s))
         async with self._news:
             self._news.notify_all()
 
     def last(self, pop: str, now_s: float) -> tuple[Heartbeat, float] | None:
-        """A PoP's last heartbeat and its age in seconds; `seq` is a later receipt's if there is one."""
+        """A PoP's last heartbeat, brought up to date by later receipts, and its age in seconds."""
         known = self._beats.get(pop)
         if known is None:
             return None
         beat, at_s = known
-        seq = max((acked for acked, acked_s in self._receipts.get(pop, ()) if acked_s > at_s), default=0)
-        return (msgspec.structs.replace(beat, seq=seq) if seq > beat.seq else beat), now_s - at_s
+        for receipt, acked_s in self._receipts.get(pop, ()):
+            if acked_s > at_s and receipt.seq > beat.seq:
+                functions = beat.functions if receipt.functions is None else receipt.functions
+                beat = msgspec.structs.replace(beat, seq=receipt.seq, functions=functions)
+        return beat, now_s - at_s
 
     def silent(self, pop: str, now_s: float) -> bool:
         """Whether a PoP that was there has fallen silent."""
@@ -57,7 +60,7 @@ class Presence:
 
     def acknowledged_at(self, pop: str, seq: int) -> float | None:
         """When a PoP first acknowledged `seq` or later."""
-        times = [at_s for acked, at_s in self._receipts.get(pop, ()) if acked >= seq]
+        times = [at_s for receipt, at_s in self._receipts.get(pop, ()) if receipt.seq >= seq]
         return min(times, default=None)
 
     async def receipts(self, pops: Collection[str], seq: int, timeout_s: float) -> dict[str, float]:

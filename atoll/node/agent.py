@@ -153,7 +153,7 @@ class Agent:
         if not self._link.connected or not reconcile.up_to_date(self._specs.functions, self._serving):
             return
         ms = round((monotonic() - self._seen_s) * 1000, 2)
-        receipt = wire.Receipt(pop=self._pop.code, seq=snapshot.seq, ms=ms)
+        receipt = wire.Receipt(pop=self._pop.code, seq=snapshot.seq, ms=ms, functions=self._serving)
         self._spawn(self._publish(wire.receipt_subject(self._pop.code), receipt))
 
     async def _on_prepare(self, message: Msg) -> None:

@@ -45,6 +45,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     pop: str
     seq: int
     ms: float
+    functions: dict[str, str] | None = None  # as in `Heartbeat`; None from an agent that does not say
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,13 @@ The tag is the class name. New fields get defaults; a field is never given a new
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from atoll.config.spec import Snapshot
+
+SANDBOX_DETAIL: Final = "sandbox: "  # begins the detail of a function host; then `full`, or `reduced` and why
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):

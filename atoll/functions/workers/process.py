@@ -28,7 +28,7 @@ from atoll.functions.workers.heartbeat import CpuClock, Pulse
 from atoll.functions.workers.host import HostPlan, Loaded
 from atoll.functions.workers.startup import startup_error
 from atoll.functions.workers.watchdog import DEFAULT_RESTARTS, Action, Patience, Restarts, Watchdog
-from atoll.wire.messages import ProcessInfo
+from atoll.wire.messages import SANDBOX_DETAIL, ProcessInfo
 
 READY_TIMEOUT_S: Final = 10.0
 BACKLOG: Final = 1024
@@ -138,7 +138,7 @@ class FunctionHost:
             uptime_s=monotonic() - self._started_s if process else 0.0,
             rss=rss,
             cpu_s=cpu_s,
-            detail=f"sandbox: {self.sandbox}",
+            detail=f"{SANDBOX_DETAIL}{self.sandbox}",
         )
 
     # --- files and sockets
@@ -173,6 +173,8 @@ class FunctionHost:
             process = await start(order, log_fd, fds)
         finally:
             os.close(log_fd)
+        if process.reduced:
+            _log.warning("host of %s has a reduced sandbox: %s", self.plan.id.owner, process.reduced)
         self._process, self._started_s = process, begun_s
         pulse = Pulse(self.plan.ping_socket)
         try:

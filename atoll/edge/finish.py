@@ -6,50 +6,46 @@ only when a function has not set one itself: a function runs before the cache an
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from atoll.http.fields import Headers
+from atoll.http.fields import Headers, get
 
 HIT: Final = b"HIT"
 MISS: Final = b"MISS"
 STALE: Final = b"STALE"
 BYPASS: Final = b"BYPASS"
+_OURS: Final = frozenset((b"x-edge-location", b"atoll-trace"))
 
 
-def finish_headers(
-    headers: Headers,
-    pop: bytes,
-    verdict: bytes,
-    cache_status: bytes,
-    timing: bytes,
-    trace: bytes,
-    date: bytes,
-) -> Headers:
-    """`headers` with the edge's own fields; `X-Edge-Location` of anybody else is replaced.
+class Stamp(NamedTuple):
+    """What no two responses share. `date` is for one that has none (RFC 9110 §6.6.1)."""
 
-    `date` is for a response that has none (RFC 9110 §6.6.1).
-    """
+    date: bytes
+    timing: bytes
+    trace: bytes
+
+
+def finish_headers(headers: Headers, pop: bytes, verdict: bytes, cache_status: bytes) -> Headers:
+    """`headers` with the edge's own fields; what others put into those is dropped."""
     status = cache_status
     fields: Headers = []
-    has_cache = has_date = False
+    has_cache = False
     for field in headers:
         name = field[0]
         if name == b"cache-status":
             status = field[1] + b", " + status
-        elif name == b"x-edge-location":
-            continue
-        else:
+        elif name not in _OURS:
             has_cache = has_cache or name == b"x-cache"
-            has_date = has_date or name == b"date"
             fields.append(field)
-    if not has_date:
-        fields.append((b"date", date))
     if not has_cache:
         fields.append((b"x-cache", verdict))
-    fields += (
-        (b"x-edge-location", pop),
-        (b"cache-status", status),
-        (b"server-timing", timing),
-        (b"atoll-trace", trace),
-    )
+    fields += ((b"x-edge-location", pop), (b"cache-status", status))
+    return fields
+
+
+def stamped(headers: Headers, stamp: Stamp) -> Headers:
+    """`headers` with what belongs to this one response."""
+    fields = [*headers, (b"server-timing", stamp.timing), (b"atoll-trace", stamp.trace)]
+    if get(headers, b"date") is None:
+        fields.append((b"date", stamp.date))
     return fields

@@ -3,122 +3,217 @@
 No task and no await: the request is rendered and written in the turn of the loop in which it was parsed, the
 response is passed on as it arrives. A host that dies or is killed while it answers costs its own requests a
 503; what was already on its way is cut short so that the client can tell.
+
+What a request is to the edge (`Question`) depends on its bytes alone, so it is kept with them: the next
+request of the same bytes is not parsed, routed or rendered again. The same holds for a response's head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time
-from typing import Final
+from typing import Final, Protocol
 
+from atoll.config.spec import FunctionRuntime
+from atoll.edge.finish import BYPASS, HIT, MISS, Stamp, finish_headers, stamped
 from atoll.edge.geo import Geo, cf_blob
+from atoll.edge.log import record_head
 from atoll.errors import RemoteError
-from atoll.http.exchange import Exchange
-from atoll.http.fields import Headers
+from atoll.http.exchange import ConnectionInfo, Exchange, PreparedHead, RequestBody, Stream
+from atoll.http.fields import Headers, get
 from atoll.http.render import body_allowed, field_lines
-from atoll.http.upstream import Call, UpstreamPool, render_request
+from atoll.http.upstream import Call, ResponseHead, UpstreamPool, render_request_lines
 
 TIMEOUT_S: Final = 30.0
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
-class FunctionCall:
-    """One request in a function; the sink for its response."""
+class Edge(Protocol):
+    """What a function's request needs of its worker."""
 
-    __slots__ = (
-        "_call",
-        "_exchange",
-        "_length",
-        "_name",
-        "_on_failed",
-        "_on_head",
-        "_sent",
-        "started",
-        "status",
-    )
+    pop_bytes: bytes
+
+    def fail(self, exchange: Exchange, error: RemoteError) -> None:
+        """Answer with an error page."""
+
+    def geo_of(self, conn: ConnectionInfo) -> Geo:
+        """Where the client is."""
+
+    def stamp(self, now_s: float, received_s: float) -> Stamp:
+        """What belongs to one response that leaves now."""
+
+    def count(self, verdict: bytes) -> None:
+        """A request has been answered."""
+
+    def record(
+        self, conn: ConnectionInfo, head: bytes, status: int, size: int, verdict: bytes, ms: float
+    ) -> None:
+        """A line of the access log; `head` is what `record_head` made."""
+
+
+class Question:
+    """A request to a function without whoever asks it: a `HotEntry` that replays.
+
+    `lines` is its head as the function host gets it, up to the fields that say who asks.
+    """
+
+    __slots__ = ("_edge", "_log_head", "authority", "headers", "lines", "method", "pool", "runtime", "target")
+    replays: Final = True
+
+    def __init__(
+        self, edge: Edge, runtime: FunctionRuntime, pool: UpstreamPool, exchange: Exchange, host: bytes
+    ) -> None:
+        self._edge = edge
+        self.runtime = runtime
+        self.pool = pool
+        self.method = exchange.method
+        self.authority = exchange.authority
+        self.target = exchange.target
+        self.headers = exchange.headers
+        self.lines = render_request_lines(self.method, self.target, host, self.headers)
+        self._log_head = record_head(self.method, self.authority, self.target)
+
+    def h1(self, now_s: float) -> bytes | None:
+        """See `HotEntry`: nothing is prepared."""
+        return None
+
+    def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
+        """See `HotEntry`: nothing is prepared."""
+        return None
+
+    def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
+        """Ask the function again."""
+        self.ask(conn, stream, None, now_s)
+
+    def ask(self, conn: ConnectionInfo, stream: Stream, body: RequestBody | None, received_s: float) -> None:
+        """Send the request; the response goes to `stream`."""
+        who = conn.upstream_fields or self._introduce(conn, stream)
+        end = b"\r\n" if body is None else b"Transfer-Encoding: chunked\r\n\r\n"
+        call = FunctionCall(self, b"%b%b%b" % (self.lines, who, end), conn, stream, body, received_s)
+        stream.on_gone(call.cancel)
+        self.pool.start(call)
+
+    def _introduce(self, conn: ConnectionInfo, stream: Stream) -> bytes:
+        """The fields that tell a function who asks; the same for all requests of a connection."""
+        geo = self._edge.geo_of(conn)
+        address = conn.client_ip.encode()
+        fields = [(b"cf-connecting-ip", address), (b"x-real-ip", address)]
+        fields += [(b"cf-ipcountry", geo.country.encode())]
+        fields += [(b"cf-blob", cf_blob(geo, stream.protocol, conn.tls_version))]
+        if conn.scheme != b"http":
+            fields.append((b"x-forwarded-proto", conn.scheme))
+        conn.upstream_fields = field_lines(fields)
+        return conn.upstream_fields
+
+    def prepare(self, head: ResponseHead) -> Prepared:
+        """A response's head with what the edge adds, made once for identical heads."""
+        if not isinstance(head.prepared, Prepared):
+            head.prepared = Prepared(head.status, head.headers, self._edge.pop_bytes, self.runtime)
+        return head.prepared
+
+    def exchange(self, conn: ConnectionInfo, stream: Stream, received_s: float) -> Exchange:
+        """The request as the rest of the pipeline knows it."""
+        return Exchange(conn, stream, self.method, self.authority, self.target, self.headers, received_s)
+
+    def answered(
+        self, conn: ConnectionInfo, status: int, size: int, verdict: bytes, duration_s: float
+    ) -> None:
+        """Count and log a response."""
+        self._edge.count(verdict)
+        self._edge.record(conn, self._log_head, status, size, verdict, duration_s * 1000)
+
+    def stamp(self, now_s: float, received_s: float) -> Stamp:
+        """See `Edge.stamp`."""
+        return self._edge.stamp(now_s, received_s)
+
+    def fail(self, exchange: Exchange, error: RemoteError) -> None:
+        """There is no response: say so."""
+        self._edge.fail(exchange, RemoteError(f"the function did not answer: {error.message}", 503))
+
+
+class Prepared(PreparedHead):
+    """A head from a function as it leaves the edge, but for its stamp."""
+
+    __slots__ = ("needs_date", "verdict")
+
+    def __init__(self, status: int, headers: Headers, pop: bytes, runtime: FunctionRuntime) -> None:
+        name = f"{runtime.name}@{runtime.version[:8]}".encode()
+        cache_status = b'atoll-%b; fwd=bypass; fwd-status=%d; detail="function %b"' % (pop, status, name)
+        kept = [field for field in headers if field[0] not in _FRAMING]
+        super().__init__(status, finish_headers(kept, pop, BYPASS, cache_status))
+        own = get(headers, b"x-cache")
+        self.verdict = own if own in (HIT, MISS) else BYPASS
+        self.needs_date = get(headers, b"date") is None
+
+
+class FunctionCall(Call):
+    """One request in a function, and the way of its response to the client."""
+
+    __slots__ = ("_conn", "_question", "_received_s", "_sent", "_status", "_stream", "_verdict")
 
     def __init__(
         self,
-        exchange: Exchange,
-        name: str,
-        on_head: Callable[[Exchange, int, Headers], Headers],
-        on_failed: Callable[[Exchange, RemoteError], None],
+        question: Question,
+        request: bytes,
+        conn: ConnectionInfo,
+        stream: Stream,
+        body: RequestBody | None,
+        received_s: float,
     ) -> None:
-        self._exchange = exchange
-        self._name = name
-        self._on_head = on_head
-        self._on_failed = on_failed
-        self._call: Call | None = None
-        self._length: int | None = None
+        Call.__init__(self, question.pool, request, body, TIMEOUT_S)
+        self._question = question
+        self._conn = conn
+        self._stream = stream
+        self._received_s = received_s
+        self._status = 0
         self._sent = 0
-        self.started = False
-        self.status = 0
+        self._verdict = BYPASS
 
-    def run(self, pool: UpstreamPool, request: bytes) -> None:
-        """Send the request."""
-        exchange = self._exchange
-        exchange.stream.on_gone(self._client_gone)
-        self._call = pool.request(request, exchange.body, self, TIMEOUT_S)
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """See `Call`: the response is there at once, its head known."""
+        question = self._question
+        prepared = question.prepare(head)
+        now_s = time()
+        stamp = question.stamp(now_s, self._received_s)
+        more = [(b"server-timing", stamp.timing), (b"atoll-trace", stamp.trace)]
+        if prepared.needs_date:
+            more.append((b"date", stamp.date))
+        self._stream.respond_prepared(prepared, more, body)
+        question.answered(self._conn, prepared.status, len(body), prepared.verdict, now_s - self._received_s)
 
     def head(self, status: int, headers: Headers) -> None:
-        """See `UpstreamSink`."""
-        length: int | None = None
-        fields: Headers = []
-        for field in headers:
-            if field[0] == b"content-length":
-                length = int(field[1])
-            else:
-                fields.append(field)
-        self.started = True
-        self.status = status
-        if length is None and not body_allowed(self._exchange.method, status):
-            length = 0
-        self._exchange.stream.start(status, self._on_head(self._exchange, status, fields), length)
+        """See `Call`."""
+        question = self._question
+        length = get(headers, b"content-length")
+        size = int(length) if length is not None else None
+        if size is None and not body_allowed(question.method, status):
+            size = 0
+        prepared = question.prepare(ResponseHead(status, headers, size))
+        self._status, self._verdict = status, prepared.verdict
+        self._stream.start(status, stamped(prepared.fields, question.stamp(time(), self._received_s)), size)
 
     def data(self, data: bytes) -> None:
-        """See `UpstreamSink`."""
-        stream = self._exchange.stream
+        """See `Call`."""
+        stream = self._stream
         self._sent += len(data)
         stream.write(data)
-        if stream.congested() and self._call is not None:
-            self._call.pause()
-            stream.on_drained(self._call.resume)
+        if stream.congested():
+            self.pause()
+            stream.on_drained(self.resume)
 
     def end(self) -> None:
-        """See `UpstreamSink`."""
-        self._exchange.stream.finish()
+        """See `Call`."""
+        self._stream.finish()
+        self._answered()
 
     def failed(self, error: RemoteError) -> None:
-        """See `UpstreamSink`."""
+        """See `Call`."""
         if self.started:
-            self._exchange.stream.abort()
+            self._stream.abort()
+            self._answered()
         else:
-            self._on_failed(self._exchange, error)
+            question = self._question
+            question.fail(question.exchange(self._conn, self._stream, self._received_s), error)
 
-    def _client_gone(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
-
-
-def function_request(exchange: Exchange, host: bytes, geo: Geo) -> bytes:
-    """The request as the function host gets it: canonical host, the client's address, `request.cf`."""
-    conn = exchange.conn
-    if not conn.upstream_fields:
-        address = conn.client_ip.encode()
-        conn.upstream_fields = field_lines(
-            [
-                (b"cf-connecting-ip", address),
-                (b"x-real-ip", address),
-                (b"x-forwarded-for", address),
-                (b"x-forwarded-proto", conn.scheme),
-                (b"cf-ipcountry", geo.country.encode()),
-                (b"cf-blob", cf_blob(geo, exchange.stream.protocol, conn.tls_version)),
-            ]
-        )
-    return render_request(
-        exchange.method, exchange.target, host, exchange.headers, exchange.body, conn.upstream_fields
-    )
-
-
-def elapsed_ms(exchange: Exchange) -> float:
-    """Since the request was received."""
-    return (time() - exchange.received_s) * 1000
+    def _answered(self) -> None:
+        took_s = time() - self._received_s
+        self._question.answered(self._conn, self._status, self._sent, self._verdict, took_s)

@@ -12,16 +12,18 @@ from __future__ import annotations
 from typing import Final
 
 from atoll.cache.store import Entry
+from atoll.http.exchange import ConnectionInfo, HotEntry, Stream
 from atoll.http.fields import Headers
 from atoll.http.render import field_lines, status_line
 
 _GENERATION: Final = 65_536
-_MAX_BODY: Final = 64 * 1024
+MAX_BODY: Final = 64 * 1024
 
 
 class Hot:
     """One stored response prepared for one kind of request."""
 
+    replays: Final = False
     __slots__ = (
         "_body",
         "_fields",
@@ -92,6 +94,10 @@ class Hot:
         age, ttl = self._age_and_ttl(now_s)
         return [(b"age", b"%d" % age), (b"cache-status", b"atoll-%b; hit; ttl=%d" % (self._pop, ttl))]
 
+    def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
+        """See `HotEntry`: prepared bytes are all there is."""
+        raise NotImplementedError
+
     def touch(self) -> None:
         """Count a use for eviction."""
         node = self._node
@@ -107,14 +113,14 @@ class Hot:
 
 
 class HotTable:
-    """Request key (h1 bytes, or target and fields of h2) → `Hot`, for one scheme."""
+    """Request key (h1 bytes, or target and fields of h2) → what answers it, for one scheme."""
 
     def __init__(self) -> None:
-        self._young: dict[object, Hot] = {}
-        self._old: dict[object, Hot] = {}
+        self._young: dict[object, HotEntry] = {}
+        self._old: dict[object, HotEntry] = {}
 
-    def get(self, key: object) -> Hot | None:
-        """The prepared response for a request seen before."""
+    def get(self, key: object) -> HotEntry | None:
+        """What answers a request seen before."""
         found = self._young.get(key)
         if found is not None:
             return found
@@ -123,10 +129,8 @@ class HotTable:
             self.add(key, found)
         return found
 
-    def add(self, key: object, hot: Hot) -> None:
+    def add(self, key: object, hot: HotEntry) -> None:
         """Remember that `key` is answered by `hot`."""
-        if len(hot.entry.body) > _MAX_BODY:
-            return
         if len(self._young) >= _GENERATION:
             self._old, self._young = self._young, {}
         self._young[key] = hot

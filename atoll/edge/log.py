@@ -75,17 +75,22 @@ def connection_prefix(conn: ConnectionInfo, city: str) -> bytes:
     return b"," + msgspec.json.encode(fields)[1:-1]
 
 
-def record_tail(
-    method: bytes, host: bytes, target: bytes, status: int, size: int, verdict: str, duration_ms: float
-) -> bytes:
-    """The part of a record that belongs to the response, with the line's end."""
+def record_head(method: bytes, host: bytes, target: bytes) -> bytes:
+    """The part of a record that identical requests share."""
     fields = {
         "method": method.decode("latin-1"),
         "host": host.decode("latin-1"),
         "target": target.decode("latin-1"),
-        "status": status,
-        "bytes": size,
-        "cache": verdict,
-        "ms": round(duration_ms, 2),
     }
-    return b"," + msgspec.json.encode(fields)[1:] + b"\n"
+    return b"," + msgspec.json.encode(fields)[1:-1]
+
+
+def record_tail(head: bytes, status: int, size: int, verdict: bytes, duration_ms: float) -> bytes:
+    """`head` and the part of a record that belongs to the response, with the line's end."""
+    return b'%b,"status":%d,"bytes":%d,"cache":"%b","ms":%.2f}\n' % (
+        head,
+        status,
+        size,
+        verdict.lower(),
+        duration_ms,
+    )

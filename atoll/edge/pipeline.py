@@ -15,21 +15,21 @@ import msgspec
 
 from atoll.cache import rules
 from atoll.cache.store import Entry, Store
-from atoll.config.spec import FunctionRuntime, RouteSpec, Snapshot
+from atoll.config.spec import RouteSpec, Snapshot
 from atoll.edge import pages
 from atoll.edge.bindings import BindingsApp
 from atoll.edge.cached import CacheStep
 from atoll.edge.clock import Clock
-from atoll.edge.finish import BYPASS, HIT, MISS, STALE, finish_headers
-from atoll.edge.function import FunctionCall, elapsed_ms, function_request
+from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, stamped
+from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
-from atoll.edge.hot import Hot, HotTable
-from atoll.edge.log import AccessLog, connection_prefix, record_tail
+from atoll.edge.hot import MAX_BODY, Hot, HotTable
+from atoll.edge.log import AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
-from atoll.http.fields import Headers, get
+from atoll.http.fields import Headers
 from atoll.http.limits import Limits
 from atoll.http.upstream import UpstreamPool
 from atoll.wire.messages import EdgeStats
@@ -131,8 +131,8 @@ class Edge:
             return None
         return site, route
 
-    def call_function(self, exchange: Exchange, site: Site, name: str) -> None:
-        """Let a function answer."""
+    def call_function(self, exchange: Exchange, site: Site, name: str, table: HotTable) -> None:
+        """Let a function answer; the next request of the same bytes finds its way by itself."""
         runtime = self.table.functions.get((site.spec.tenant, name))
         if runtime is None:
             self.fail(exchange, RemoteError(f"function {name} is not ready here", 503))
@@ -140,25 +140,10 @@ class Edge:
         pool = self._pools.get(runtime.socket)
         if pool is None:
             pool = self._pools[runtime.socket] = UpstreamPool(runtime.socket)
-        call = FunctionCall(exchange, name, self._function_head, self._function_failed)
-        exchange.notes = runtime
-        call.run(pool, function_request(exchange, site.host, self.geo_of(exchange.conn)))
-
-    def _function_head(self, exchange: Exchange, status: int, headers: Headers) -> Headers:
-        runtime = exchange.notes
-        name = f"{runtime.name}@{runtime.version[:8]}" if isinstance(runtime, FunctionRuntime) else ""
-        verdict = get(headers, b"x-cache") or BYPASS
-        cache_status = b'atoll-%b; fwd=bypass; fwd-status=%d; detail="function %b"' % (
-            self.pop_bytes,
-            status,
-            name.encode(),
-        )
-        fields = self.headers(exchange, headers, BYPASS, cache_status, -1.0)
-        self.done(exchange, status, 0, verdict if verdict in (HIT, MISS) else BYPASS)
-        return fields
-
-    def _function_failed(self, exchange: Exchange, error: RemoteError) -> None:
-        self.fail(exchange, RemoteError(f"the function did not answer: {error.message}", 503))
+        question = Question(self, runtime, pool, exchange, site.host)
+        if exchange.raw is not None:
+            table.add(exchange.raw, question)
+        question.ask(exchange.conn, exchange.stream, exchange.body, exchange.received_s)
 
     def start_task(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
         """The cache step for what may have to wait."""
@@ -196,17 +181,27 @@ class Edge:
         self, exchange: Exchange, headers: Headers, verdict: bytes, cache_status: bytes, origin_ms: float
     ) -> Headers:
         """See `Outcome`."""
+        stamp = self.stamp(time(), exchange.received_s, origin_ms)
+        return stamped(finish_headers(headers, self.pop_bytes, verdict, cache_status), stamp)
+
+    def stamp(self, now_s: float, received_s: float, origin_ms: float = 0.0) -> Stamp:
+        """What belongs to one response that leaves now."""
         self._trace += 1
-        total = elapsed_ms(exchange)
-        timing = b'edge;desc="%b";dur=%.2f' % (self.pop_bytes, total)
+        timing = b'edge;desc="%b";dur=%.2f' % (self.pop_bytes, (now_s - received_s) * 1000)
         if origin_ms > 0:
             timing += b", origin;dur=%.2f" % origin_ms
-        trace = b"%b-%x-%x" % (self.pop_bytes, int(exchange.received_s * 1000), self._trace)
-        self.clock.tick(time())
-        return finish_headers(headers, self.pop_bytes, verdict, cache_status, timing, trace, self.clock.date)
+        trace = b"%b-%x-%x" % (self.pop_bytes, int(received_s * 1000), self._trace)
+        self.clock.tick(now_s)
+        return Stamp(self.clock.date, timing, trace)
 
     def done(self, exchange: Exchange, code: int, size: int, verdict: bytes) -> None:
         """See `Outcome`."""
+        self.count(verdict)
+        head = record_head(exchange.method, exchange.authority, exchange.target)
+        self.record(exchange.conn, head, code, size, verdict, elapsed_ms(exchange))
+
+    def count(self, verdict: bytes) -> None:
+        """A request has been answered."""
         counters = self.counters
         if verdict == HIT:
             counters.hits += 1
@@ -216,24 +211,22 @@ class Edge:
             counters.stale += 1
         else:
             counters.bypass += 1
-        tail = record_tail(
-            exchange.method,
-            exchange.authority,
-            exchange.target,
-            code,
-            size,
-            verdict.decode("latin-1").lower(),
-            elapsed_ms(exchange),
-        )
+
+    def record(
+        self, conn: ConnectionInfo, head: bytes, status: int, size: int, verdict: bytes, ms: float
+    ) -> None:
+        """A line of the access log; `head` is what `record_head` made."""
         self.clock.tick(time())
-        self.log.add(exchange.conn, tail)
+        self.log.add(conn, record_tail(head, status, size, verdict, ms))
 
     def hit(self, exchange: Exchange, primary: bytes, entry: Entry) -> bool:
         """See `Outcome`: prepare the response, and remember the request's bytes for next time."""
         app = exchange.notes
         if not isinstance(app, PublicApp) or exchange.method != b"GET" or exchange.raw is None:
             return False
-        if entry.status != 200 or rules.not_modified(exchange.headers, entry.headers, entry.status):
+        if entry.status != 200 or len(entry.body) > MAX_BODY:
+            return False
+        if rules.not_modified(exchange.headers, entry.headers, entry.status):
             return False
         for name, _ in exchange.headers:
             if name in _NOT_HOT:
@@ -255,9 +248,8 @@ class Edge:
 
     def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
         fields = [*entry.headers, (b"x-cache", HIT), (b"x-edge-location", self.pop_bytes)]
-        tail = record_tail(
-            b"GET", exchange.authority, exchange.target, entry.status, len(entry.body), "hit", 0.0
-        )
+        head = record_head(b"GET", exchange.authority, exchange.target)
+        tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
         return Hot(entry, self.pop_bytes, fields, tail)
 
     # --- connections
@@ -317,7 +309,7 @@ class PublicApp:
         self._counters.requests += 1
         self._counters.errors += 1
         self._clock.tick(time())
-        self._log.add(conn, record_tail(b"", b"", reason.encode(), status, 0, "refused", 0.0))
+        self._log.add(conn, record_tail(record_head(b"", b"", reason.encode()), status, 0, b"refused", 0.0))
 
     def handle(self, exchange: Exchange) -> None:
         """See `App.handle`: the pipeline."""
@@ -330,13 +322,18 @@ class PublicApp:
             return
         site, route = found
         if route.function:
-            edge.call_function(exchange, site, route.function)
+            edge.call_function(exchange, site, route.function, self.table)
             return
         exchange.notes = self
         if edge.cache.lookup(exchange, site, route):
             return
         exchange.headers = [*exchange.headers, *forwarded(exchange)]
         edge.start_task(exchange, site, route)
+
+
+def elapsed_ms(exchange: Exchange) -> float:
+    """Since the request was received."""
+    return (time() - exchange.received_s) * 1000
 
 
 def accept_headers(headers: Headers) -> Headers:

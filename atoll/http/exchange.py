@@ -12,6 +12,7 @@ from typing import Protocol
 
 from atoll.http.fields import Headers
 from atoll.http.limits import Limits
+from atoll.http.render import field_lines, status_line
 
 
 class ConnectionInfo:
@@ -42,6 +43,17 @@ class ConnectionInfo:
         self.upstream_fields = b""
 
 
+class PreparedHead:
+    """A response's head kept for many responses: as fields, and rendered for HTTP/1.1. No framing fields."""
+
+    __slots__ = ("fields", "lines", "status")
+
+    def __init__(self, status: int, fields: Headers) -> None:
+        self.status = status
+        self.fields = fields
+        self.lines = status_line(status) + field_lines(fields)
+
+
 class Stream(Protocol):
     """Where a response goes. Calls after the client has gone do nothing."""
 
@@ -59,6 +71,9 @@ class Stream(Protocol):
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """The whole response at once."""
+
+    def respond_prepared(self, head: PreparedHead, more: Headers, body: bytes) -> None:
+        """The same with a head that was made before, and the fields that differ every time."""
 
     def abort(self) -> None:
         """End the response short so that the client can tell."""
@@ -181,7 +196,18 @@ class Exchange:
 
 
 class HotEntry(Protocol):
-    """A response prepared to be written at once (see `atoll.edge.hot`)."""
+    """What a request seen before is answered with, byte for byte the same request.
+
+    Either a response prepared to be written at once (see `atoll.edge.hot`), or, if `replays`, all that was
+    made of the request, to be answered by someone (see `atoll.edge.function`).
+    """
+
+    @property
+    def replays(self) -> bool:
+        """Whether `replay` is what answers."""
+
+    def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
+        """Answer the request again, on `stream`."""
 
     def h1(self, now_s: float) -> bytes | None:
         """The whole response for HTTP/1.1, or None when it must not be served any more."""

@@ -16,9 +16,9 @@ from typing import cast
 
 import httptools
 
-from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
+from atoll.http.exchange import App, ConnectionInfo, Exchange, PreparedHead, RequestBody
 from atoll.http.fields import Headers, valid_host
-from atoll.http.render import body_allowed, field_lines, status_line
+from atoll.http.render import body_allowed, field_lines, field_prefix, status_line
 
 _GOOD_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 _CLOSE = b"Connection: close\r\n"
@@ -61,12 +61,17 @@ class H1Connection(asyncio.Protocol):
         self.last_activity_s = now_s
         if not self._in_message and self._current is None and not self.closing:
             entry = self.app.hot(data)
-            if entry is not None and self._served < 100_000 and not self.app.draining:
+            if entry is not None and self._served < self.app.limits.h1_requests and not self.app.draining:
                 wire = entry.h1(now_s)
                 if wire is not None:
                     self.transport.write(wire)
                     self._served += 1
                     self.app.count_hot(self.info, entry, now_s)
+                    return
+                if entry.replays:
+                    self._served += 1
+                    self._current = H1Stream(self, b"GET")
+                    entry.replay(self.info, self._current, now_s)
                     return
         self._feed(data)
 
@@ -213,7 +218,10 @@ class H1Connection(asyncio.Protocol):
         if exchange.body is not None:
             exchange.body.end()
             return
-        exchange.raw, self._raw = self._raw, None
+        stream = cast(H1Stream, exchange.stream)
+        if stream.keep_alive and not stream.version10 and stream.method == b"GET":
+            exchange.raw = self._raw  # it may be recognised: what follows is the same every time
+        self._raw = None
         self._dispatch(exchange)
 
     def _fail(self, status: int, reason: str) -> None:
@@ -414,6 +422,23 @@ class H1Stream:
             if self._remaining:
                 self._connection.transport.write(body)
         self._end(self.keep_alive)
+
+    def respond_prepared(self, head: PreparedHead, more: Headers, body: bytes) -> None:
+        """See `Stream.respond_prepared`."""
+        if self.gone:
+            return
+        if not self.keep_alive or self.version10 or self._connection.app.draining:
+            self.respond(head.status, [*head.fields, *more], body)
+            return
+        lines = head.lines
+        for name, value in more:
+            lines += b"%b%b\r\n" % (field_prefix(name), value)
+        if body_allowed(self.method, head.status):
+            lines = b"%bContent-Length: %d\r\n\r\n%b" % (lines, len(body), body)
+        else:
+            lines += b"\r\n"
+        self._connection.transport.write(lines)
+        self._end(not self._connection.closing)
 
     def abort(self) -> None:
         """See `Stream.abort`."""

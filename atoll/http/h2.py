@@ -15,7 +15,7 @@ from typing import cast
 
 import zttp
 
-from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
+from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, PreparedHead, RequestBody
 from atoll.http.fields import Headers, valid_host
 from atoll.http.render import body_allowed
 
@@ -159,10 +159,7 @@ class H2Connection(asyncio.Protocol):
         if method == b"GET":
             key = (target, tuple(headers))
             entry = self.app.hot(key)
-            prepared = entry.h2(now_s) if entry is not None else None
-            if entry is not None and prepared is not None:
-                stream.respond(200, *prepared)
-                self.app.count_hot(self.info, entry, now_s)
+            if entry is not None and self._answer_again(stream, entry, now_s):
                 return
             raw = key
         refusal = self._refusal(method, target, headers)
@@ -179,6 +176,19 @@ class H2Connection(asyncio.Protocol):
         else:
             exchange.body = RequestBody()
         self.app.handle(exchange)
+
+    def _answer_again(self, stream: H2Stream, entry: HotEntry, now_s: float) -> bool:
+        """Answer a request that is known; False when that cannot be."""
+        prepared = entry.h2(now_s)
+        if prepared is not None:
+            stream.respond(200, *prepared)
+            self.app.count_hot(self.info, entry, now_s)
+        elif entry.replays and len(self._streams) < self.app.limits.h2_streams:
+            self._streams[stream.id] = stream
+            entry.replay(self.info, stream, now_s)
+        else:
+            return False
+        return True
 
     def _refusal(self, method: bytes, target: bytes, headers: Headers) -> tuple[int, str] | None:
         limits = self.app.limits
@@ -336,6 +346,11 @@ class H2Stream:
         except zttp.ProtocolError:
             self._connection.goaway(_INTERNAL_ERROR)
         self._end()
+
+    def respond_prepared(self, head: PreparedHead, more: Headers, body: bytes) -> None:
+        """See `Stream.respond_prepared`."""
+        length = [(b"content-length", b"%d" % len(body))] if head.status not in (204, 304) else []
+        self.respond(head.status, [*head.fields, *more, *length], body)
 
     def abort(self) -> None:
         """See `Stream.abort`."""

@@ -1,24 +1,26 @@
 """HTTP/1.1 towards origins and function hosts: pooled connections, callbacks instead of awaits.
 
-A call writes its request and hands what comes back to a sink, in the reader's own turn of the loop: that is
-what keeps a function's request cheap. `ResponseReader` is the sink for code that would rather await. A
-pooled connection that dies before it answers is replaced once, for requests without a body; every other
-failure is the caller's to judge. Timeouts are looked at ten times a second by one timer per worker.
+A call writes its request and takes what comes back in the reader's own turn of the loop: that is what keeps
+a function's request cheap. `ResponseReader` is the call for code that would rather await. A pooled connection
+that dies before it answers is replaced once, for requests without a body; every other failure is the
+caller's to judge. Timeouts are looked at ten times a second by one timer per pool that has calls.
+
+A response whose head is, byte for byte, one that the parser has read before from the same address means
+the same: it is looked up instead of parsed, if the whole response came in one piece.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from time import monotonic, time
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import httptools
 
 from atoll.errors import RemoteError
 from atoll.http.exchange import RequestBody
-from atoll.http.fields import Headers, strip_hop_by_hop
+from atoll.http.fields import Headers, get, strip_hop_by_hop
 
 _SWEEP_S: Final = 0.1
 _IDLE_S: Final = 30.0
@@ -26,29 +28,35 @@ _MAX_IDLE: Final = 64
 _MAX_HEAD: Final = 64 * 1024
 _MAX_FIELDS: Final = 200
 _BUFFER: Final = 256 * 1024
+_MAX_KNOWN_HEADS: Final = 256
+_HEAD_END: Final = b"\r\n\r\n"
 
 Address = str | tuple[str, int]
 """A unix socket's path, or host and port."""
 
 
-class UpstreamSink(Protocol):
-    """What takes a response as it arrives."""
+class ResponseHead:
+    """A response's head as parsed: `headers` have lowercase names and no hop-by-hop fields.
 
-    def head(self, status: int, headers: Headers) -> None:
-        """Final status and fields (lowercase names, hop-by-hop ones removed)."""
+    `length` is the body's, None when only its end tells. `prepared` is for whoever makes something of the
+    head that is worth keeping with it.
+    """
 
-    def data(self, data: bytes) -> None:
-        """A piece of the body."""
+    __slots__ = ("headers", "length", "prepared", "status")
 
-    def end(self) -> None:
-        """The body is complete."""
-
-    def failed(self, error: RemoteError) -> None:
-        """No response, or no more of it. Nothing follows."""
+    def __init__(self, status: int, headers: Headers, length: int | None) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.prepared: object | None = None
 
 
 class Call:
-    """One request on its way. `cancel` ends it without a word to the sink."""
+    """One request on its way, and what takes its response: subclasses say what with.
+
+    `request` is a whole head, with `Transfer-Encoding: chunked` in it when there is a body. `cancel` ends the
+    call without a word.
+    """
 
     __slots__ = (
         "body",
@@ -58,29 +66,49 @@ class Call:
         "pool",
         "request",
         "retried",
-        "sink",
         "started",
         "timeout_s",
     )
 
     def __init__(
-        self,
-        pool: UpstreamPool,
-        request: bytes,
-        body: RequestBody | None,
-        sink: UpstreamSink,
-        timeout_s: float,
+        self, pool: UpstreamPool, request: bytes, body: RequestBody | None, timeout_s: float
     ) -> None:
         self.pool = pool
         self.request = request
         self.body = body
-        self.sink = sink
         self.timeout_s = timeout_s
-        self.deadline_s = monotonic() + timeout_s
+        self.deadline_s = 0.0
         self.head_only = request.startswith(b"HEAD ")
         self.retried = False
         self.started = False
         self.connection: _Connection | None = None
+
+    # --- the response, as it arrives
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Final status and fields (lowercase names, hop-by-hop ones removed)."""
+        raise NotImplementedError
+
+    def data(self, data: bytes) -> None:
+        """A piece of the body."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The body is complete."""
+        raise NotImplementedError
+
+    def failed(self, error: RemoteError) -> None:
+        """No response, or no more of it. Nothing follows."""
+        raise NotImplementedError
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """All of it at once."""
+        self.head(head.status, head.headers)
+        if body:
+            self.data(body)
+        self.end()
+
+    # --- control
 
     def cancel(self) -> None:
         """The answer is not wanted any more."""
@@ -124,25 +152,27 @@ class UpstreamPool:
         self.address = address
         self.connect_timeout_s = connect_timeout_s
         self.active: set[Call] = set()
+        self.heads: dict[bytes, ResponseHead] = {}
+        self.now_s = 0.0  # monotonic, as of the last look: at most `_SWEEP_S` old while there are calls
         self._idle: deque[_Connection] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._sweeping = False
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
-    def request(self, request: bytes, body: RequestBody | None, sink: UpstreamSink, timeout_s: float) -> Call:
-        """Send `request` (a whole head; `Transfer-Encoding: chunked` in it when there is a body)."""
-        call = Call(self, request, body, sink, timeout_s)
+    def start(self, call: Call) -> None:
+        """Send `call`'s request."""
         self.active.add(call)
-        if self._timer is None:
-            self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
+        if not self._sweeping:
+            self._look_often()
+        call.deadline_s = self.now_s + call.timeout_s
         while self._idle:
             connection = self._idle.pop()
             if not connection.transport.is_closing():
                 connection.begin(call)
-                return call
+                return
         self._connect(call)
-        return call
 
     def close(self) -> None:
         """Close idle connections now, the others when their call ends."""
@@ -157,7 +187,7 @@ class UpstreamPool:
         if self._closed or len(self._idle) >= _MAX_IDLE:
             connection.transport.close()
         else:
-            connection.idle_since_s = monotonic()
+            connection.idle_since_s = self.now_s
             self._idle.append(connection)
 
     def forget(self, connection: _Connection) -> None:
@@ -169,6 +199,12 @@ class UpstreamPool:
         """A reused connection died before it answered: once more on a new one."""
         call.retried = True
         self._connect(call)
+
+    def remember(self, raw: bytes, head: ResponseHead) -> None:
+        """The parser made `head` of `raw`."""
+        if len(self.heads) >= _MAX_KNOWN_HEADS:
+            self.heads.clear()
+        self.heads[raw] = head
 
     def _connect(self, call: Call) -> None:
         task = self._loop.create_task(self._open(call))
@@ -199,16 +235,25 @@ class UpstreamPool:
     def _fail(self, call: Call, error: RemoteError) -> None:
         if call in self.active:
             self.active.discard(call)
-            call.sink.failed(error)
+            call.failed(error)
+
+    def _look_often(self) -> None:
+        """There are calls whose deadlines matter: the timer that only ends idle connections is too slow."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sweeping = True
+        self.now_s = monotonic()
+        self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        now_s = monotonic()
+        now_s = self.now_s = monotonic()
         for call in [call for call in self.active if call.deadline_s < now_s]:
             call.cancel()
-            call.sink.failed(RemoteError("response timeout", 504))
+            call.failed(RemoteError("response timeout", 504))
         while self._idle and now_s - self._idle[0].idle_since_s > _IDLE_S:
             self._idle.popleft().transport.close()
         self._timer = None
+        self._sweeping = bool(self.active)
         if self.active or self._idle:
             self._timer = self._loop.call_later(_SWEEP_S if self.active else _IDLE_S, self._sweep)
 
@@ -223,19 +268,17 @@ class _Connection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self._used = False
         self._parser = httptools.HttpResponseParser(self)
+        self._inside = False  # the parser is inside a response
         self._headers: Headers = []
         self._size = 0
+        self._head: ResponseHead | None = None
         self._until_close = False
-        self._complete = False
+        self._reusable = False
 
     def begin(self, call: Call) -> None:
         """Send `call`'s request."""
         self.call = call
         call.connection = self
-        self._headers = []
-        self._size = 0
-        self._until_close = False
-        self._complete = False
         self.transport.write(call.request)
         if call.body is not None:
             call.body.attach(call)
@@ -248,13 +291,34 @@ class _Connection(asyncio.Protocol):
         if call is None:
             self.transport.abort()  # an answer to nothing
             return
-        call.deadline_s = monotonic() + call.timeout_s
+        if self._inside:
+            call.deadline_s = self.pool.now_s + call.timeout_s
+            self._feed(data)
+            return
+        end = data.find(_HEAD_END) + 4
+        raw = data[:end] if end > 3 else b""
+        known = self.pool.heads.get(raw)
+        if known is not None and known.length == len(data) - end and not call.head_only:
+            self._free(call, reusable=True)
+            call.whole(known, data[end:])
+            return
+        call.deadline_s = self.pool.now_s + call.timeout_s
+        self._inside = True
+        self._headers, self._size, self._until_close = [], 0, False
+        self._head, self._reusable = None, False
+        head = self._feed(data)
+        if head is not None and raw and self._reusable and head.length == len(data) - end:
+            self.pool.remember(raw, head)
+
+    def _feed(self, data: bytes) -> ResponseHead | None:
+        """Parse; the response's head if it has been read."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._broken("unexpected upgrade")
         except httptools.HttpParserError as error:
             self._broken(f"malformed response: {error}")
+        return self._head
 
     def eof_received(self) -> bool:
         return False
@@ -266,14 +330,14 @@ class _Connection(asyncio.Protocol):
             return
         self.call = None
         call.connection = None
-        if self._until_close and exc is None:
+        if self._inside and self._until_close and exc is None:
             self.pool.active.discard(call)
-            call.sink.end()
+            call.end()
         elif self._used and not call.started and not call.retried and call.body is None:
             self.pool.retry(call)
         else:
             self.pool.active.discard(call)
-            call.sink.failed(RemoteError("connection closed before the response was complete", 502))
+            call.failed(RemoteError("connection closed before the response was complete", 502))
 
     def _broken(self, reason: str) -> None:
         call, self.call = self.call, None
@@ -281,7 +345,7 @@ class _Connection(asyncio.Protocol):
         if call is not None:
             call.connection = None
             self.pool.active.discard(call)
-            call.sink.failed(RemoteError(reason, 502))
+            call.failed(RemoteError(reason, 502))
 
     # --- parser callbacks
 
@@ -300,25 +364,28 @@ class _Connection(asyncio.Protocol):
             self._headers = []
             return
         call.started = True
-        framed = call.head_only or status in (204, 304)
-        for name, _ in headers:
-            if name in (b"content-length", b"transfer-encoding"):
-                framed = True
-        self._until_close = not framed
-        call.sink.head(status, strip_hop_by_hop(headers))
+        length, chunked = _framing(call, status, headers)
+        self._until_close = length is None and not chunked
+        self._head = ResponseHead(status, strip_hop_by_hop(headers), length)
+        call.head(status, self._head.headers)
         if call.head_only and self.call is call:
-            self._finish(call, reusable=False)
+            self._free(call, reusable=False)
+            call.end()
 
     def on_body(self, body: bytes) -> None:
         if self.call is not None:
-            self.call.sink.data(body)
+            self.call.data(body)
 
     def on_message_complete(self) -> None:
         call = self.call
         if call is not None and call.started:
-            self._finish(call, self._parser.should_keep_alive() and not self._until_close)
+            self._inside = False
+            self._reusable = self._parser.should_keep_alive() and not self._until_close and not call.head_only
+            self._free(call, self._reusable)
+            call.end()
 
-    def _finish(self, call: Call, reusable: bool) -> None:
+    def _free(self, call: Call, reusable: bool) -> None:
+        """The response is complete: this connection takes another call, or closes."""
         self.call = None
         call.connection = None
         self._used = True
@@ -327,13 +394,25 @@ class _Connection(asyncio.Protocol):
             self.pool.release(self)
         else:
             self.transport.close()
-        call.sink.end()
 
 
-class ResponseReader:
-    """A sink to await: the head first, then pieces of the body with back-pressure."""
+def _framing(call: Call, status: int, headers: Headers) -> tuple[int | None, bool]:
+    """The length of the body if it is known before its end, and whether it is chunked (RFC 9112 §6.3)."""
+    if call.head_only or status in (204, 304):
+        return 0, False
+    if get(headers, b"transfer-encoding") is not None:
+        return None, True
+    length = get(headers, b"content-length")
+    return (int(length) if length is not None else None), False
 
-    def __init__(self) -> None:
+
+class ResponseReader(Call):
+    """A call to await: the head first, then pieces of the body with back-pressure."""
+
+    def __init__(
+        self, pool: UpstreamPool, request: bytes, body: RequestBody | None, timeout_s: float
+    ) -> None:
+        super().__init__(pool, request, body, timeout_s)
         self.status = 0
         self.headers: Headers = []
         self.received_s = 0.0
@@ -343,29 +422,28 @@ class ResponseReader:
         self._done = False
         self._error: RemoteError | None = None
         self._wake: asyncio.Future[None] | None = None
-        self.call: Call | None = None
 
     def head(self, status: int, headers: Headers) -> None:
-        """See `UpstreamSink`."""
+        """See `Call`."""
         self.status, self.headers, self.received_s = status, headers, time()
         if not self._head.done():
             self._head.set_result(None)
 
     def data(self, data: bytes) -> None:
-        """See `UpstreamSink`."""
+        """See `Call`."""
         self._chunks.append(data)
         self._size += len(data)
-        if self._size > _BUFFER and self.call is not None:
-            self.call.pause()
+        if self._size > _BUFFER:
+            self.pause()
         self._notify()
 
     def end(self) -> None:
-        """See `UpstreamSink`."""
+        """See `Call`."""
         self._done = True
         self._notify()
 
     def failed(self, error: RemoteError) -> None:
-        """See `UpstreamSink`."""
+        """See `Call`."""
         self._error = error
         if not self._head.done():
             self._head.set_exception(error)
@@ -402,9 +480,9 @@ class ResponseReader:
             await self._wake
         data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
+        if self._size > _BUFFER:
+            self.resume()
         self._size = 0
-        if self.call is not None:
-            self.call.resume()
         return data
 
     async def read_all(self, limit: int) -> bytes:
@@ -425,38 +503,36 @@ class ResponseReader:
 
     def cancel(self) -> None:
         """Stop the transfer."""
-        if self.call is not None and not self._done and self._error is None:
-            self.call.cancel()
+        if not self._done and self._error is None:
+            super().cancel()
 
 
-def render_request(
-    method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None, lines: bytes = b""
-) -> bytes:
-    """A request head in HTTP/1.1; a body is sent chunked. `lines` are fields rendered before."""
+def render_request_lines(method: bytes, target: bytes, host: bytes, headers: Headers) -> bytes:
+    """The request line and field lines of a request in HTTP/1.1, without framing and the end of the head."""
     parts = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
     for name, value in headers:
         if name not in (b"content-length", b"transfer-encoding", b"host"):
             parts += (name, b": ", value, b"\r\n")
-    parts.append(lines)
-    parts.append(b"Transfer-Encoding: chunked\r\n\r\n" if body is not None else b"\r\n")
     return b"".join(parts)
 
 
+def render_request(
+    method: bytes, target: bytes, host: bytes, headers: Headers, body: RequestBody | None
+) -> bytes:
+    """A request head in HTTP/1.1; a body is sent chunked."""
+    end = b"\r\n" if body is None else b"Transfer-Encoding: chunked\r\n\r\n"
+    return render_request_lines(method, target, host, headers) + end
+
+
 async def fetch(
-    pool: UpstreamPool,
-    request: bytes,
-    body: RequestBody | None,
-    timeout_s: float,
-    on_call: Callable[[Call], None] | None = None,
+    pool: UpstreamPool, request: bytes, body: RequestBody | None, timeout_s: float
 ) -> ResponseReader:
     """Send `request` and wait for the response's head.
 
     Raises:
         RemoteError: no response within `timeout_s`, or a broken one.
     """
-    reader = ResponseReader()
-    reader.call = pool.request(request, body, reader, timeout_s)
-    if on_call is not None:
-        on_call(reader.call)
+    reader = ResponseReader(pool, request, body, timeout_s)
+    pool.start(reader)
     await reader.wait_head()
     return reader

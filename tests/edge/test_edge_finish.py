@@ -1,11 +1,12 @@
 """The edge's own fields."""
 
-from atoll.edge.finish import HIT, MISS, finish_headers
+from atoll.edge.finish import HIT, MISS, Stamp, finish_headers, stamped
 from atoll.http.fields import Headers
 
 
 def finished(headers: Headers) -> dict[bytes, bytes]:
-    return dict(finish_headers(headers, b"lhr", MISS, b"atoll-lhr; fwd=miss", b"edge", b"t-1", b"now"))
+    fields = finish_headers(headers, b"lhr", MISS, b"atoll-lhr; fwd=miss")
+    return dict(stamped(fields, Stamp(b"now", b"edge", b"t-1")))
 
 
 def test_a_plain_response_gets_them_all() -> None:
@@ -31,8 +32,9 @@ def test_the_edge_s_verdict_comes_after_those_behind_it() -> None:
 
 
 def test_only_the_edge_says_where_it_is() -> None:
-    fields = finish_headers([(b"x-edge-location", b"nowhere")], b"lhr", MISS, b"", b"", b"", b"")
+    fields = finish_headers([(b"x-edge-location", b"nowhere"), (b"atoll-trace", b"t-0")], b"lhr", MISS, b"")
     assert [value for name, value in fields if name == b"x-edge-location"] == [b"lhr"]
+    assert b"atoll-trace" not in dict(fields)
 
 
 def test_a_date_that_is_there_stays() -> None:

@@ -7,13 +7,18 @@ from collections.abc import Callable
 import pytest
 
 from atoll.http.accept import Listener
-from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
+from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, Stream
 from atoll.http.fields import Headers
 from atoll.http.limits import Limits
 from atoll.http.proxy_protocol import build
 
 
 class FakeHot:
+    replays = False
+
+    def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
+        raise AssertionError("prepared bytes are written, not replayed")
+
     def h1(self, now_s: float) -> bytes | None:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhot"
 

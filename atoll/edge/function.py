@@ -41,6 +41,9 @@ class Edge(Protocol):
     def stamp(self, now_s: float, received_s: float) -> Stamp:
         """What belongs to one response that leaves now."""
 
+    def again(self) -> None:
+        """A known request has arrived."""
+
     def count(self, verdict: bytes) -> None:
         """A request has been answered."""
 
@@ -82,6 +85,7 @@ class Question:
 
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         """Ask the function again."""
+        self._edge.again()
         self.ask(conn, stream, None, now_s)
 
     def ask(self, conn: ConnectionInfo, stream: Stream, body: RequestBody | None, received_s: float) -> None:

@@ -200,6 +200,10 @@ class Edge:
         head = record_head(exchange.method, exchange.authority, exchange.target)
         self.record(exchange.conn, head, code, size, verdict, elapsed_ms(exchange))
 
+    def again(self) -> None:
+        """A known request has arrived."""
+        self.counters.requests += 1
+
     def count(self, verdict: bytes) -> None:
         """A request has been answered."""
         counters = self.counters

@@ -299,13 +299,15 @@ class _Connection(asyncio.Protocol):
         raw = data[:end] if end > 3 else b""
         known = self.pool.heads.get(raw)
         if known is not None and known.length == len(data) - end and not call.head_only:
-            self._free(call, reusable=True)
+            self._take_leave(call)
+            self._settle(reusable=call.body is None or call.body.complete)
             call.whole(known, data[end:])
             return
         call.deadline_s = self.pool.now_s + call.timeout_s
         self._inside = True
         self._headers, self._size, self._until_close = [], 0, False
         self._head, self._reusable = None, False
+        self._surplus = False
         head = self._feed(data)
         if head is not None and raw and self._reusable and head.length == len(data) - end:
             self.pool.remember(raw, head)
@@ -318,6 +320,9 @@ class _Connection(asyncio.Protocol):
             self._broken("unexpected upgrade")
         except httptools.HttpParserError as error:
             self._broken(f"malformed response: {error}")
+        if self._inside and self.call is None:
+            self._inside = False
+            self._settle(self._reusable and not self._surplus)
         return self._head
 
     def eof_received(self) -> bool:
@@ -349,6 +354,10 @@ class _Connection(asyncio.Protocol):
 
     # --- parser callbacks
 
+    def on_message_begin(self) -> None:
+        if self.call is None:
+            self._surplus = True  # more than was asked for: whose answer would the next one be?
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
         self._size += len(name) + len(value)
@@ -369,7 +378,7 @@ class _Connection(asyncio.Protocol):
         self._head = ResponseHead(status, strip_hop_by_hop(headers), length)
         call.head(status, self._head.headers)
         if call.head_only and self.call is call:
-            self._free(call, reusable=False)
+            self._take_leave(call)
             call.end()
 
     def on_body(self, body: bytes) -> None:
@@ -379,18 +388,21 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         call = self.call
         if call is not None and call.started:
-            self._inside = False
-            self._reusable = self._parser.should_keep_alive() and not self._until_close and not call.head_only
-            self._free(call, self._reusable)
+            whole = call.body is None or call.body.complete
+            self._reusable = whole and self._parser.should_keep_alive() and not self._until_close
+            self._take_leave(call)
             call.end()
 
-    def _free(self, call: Call, reusable: bool) -> None:
-        """The response is complete: this connection takes another call, or closes."""
+    def _take_leave(self, call: Call) -> None:
+        """`call` has its response."""
         self.call = None
         call.connection = None
         self._used = True
         self.pool.active.discard(call)
-        if reusable and (call.body is None or call.body.complete):
+
+    def _settle(self, reusable: bool) -> None:
+        """Between two calls: take another one, or close."""
+        if reusable:
             self.pool.release(self)
         else:
             self.transport.close()

@@ -25,8 +25,8 @@ dev: python ## what tests and checks need as well
 	@$(PYTHON) tools/setup.py --dev
 
 python:
-	@command -v "$(PYTHON)" >/dev/null || { \
-		echo "There is no $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=/path/to/python"; exit 1; }
+	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { echo "Atoll needs" \
+		"Python 3.11 or newer, $(PYTHON) is none: install it, or name one: make PYTHON=/path/to/python"; exit 1; }
 
 test: dev ## run all tests
 	@$(BIN)/python -m pytest

@@ -32,7 +32,7 @@ REASONS = (
     (r"No space left on device|ENOSPC", "the disk is full"),
     (r"do not match the hashes|EINTEGRITY", "a package is not what its lock file says: is it altered?"),
     (
-        r"must have their versions pinned|Invalid requirement|JSONParseError",
+        r"must have their versions pinned|Invalid requirement|which is not installed|JSONParseError",
         "a lock file is damaged: restore it",
     ),
     (
@@ -60,7 +60,7 @@ def run(step: str, command: list[str]) -> None:
         start = log.tell()
         done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        print(" failed")
+        print(" failed", flush=True)
         raise SetupError(f"{step} failed: {reason(start)} (what it said is at the end of {LOG.name})")
     print(f" {time.monotonic() - began:.1f} s")
 
@@ -158,7 +158,8 @@ def install_node_packages() -> None:
     value = fingerprint(ROOT / "package-lock.json", ROOT / "package.json")
     if stamp.is_file() and stamp.read_text() == value and all(map(find_binary, BINARIES)):
         return
-    run("installing npm packages", [*find_npm(), "ci"])
+    patience = ("--fetch-retry-mintimeout=1000", "--fetch-retry-factor=4")  # npm's own is over a minute
+    run("installing npm packages", [*find_npm(), "ci", *patience])
     for pattern in BINARIES:
         check_binary(pattern)
     stamp.write_text(value)
@@ -193,11 +194,6 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="also what tests and checks need")
     options = parser.parse_args()
     try:
-        if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before anything has checked
-            version = sys.version.split()[0]
-            raise SetupError(
-                f"Atoll needs Python 3.11 or newer, this is {version}: make PYTHON=/path/to/python3.11"
-            )
         wait_for_turn()
         make_venv()
         install_python(ROOT / ("requirements-dev.lock" if options.dev else "requirements.lock"))

@@ -91,6 +91,11 @@ def run(arguments: list[str]) -> int:
         # Whoever read us has gone; the interpreter would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise  # a mistake of ours
+        say_error(AtollError(error.strerror or type(error).__name__, where=str(error.filename)))
+        return FAILED
     return result if isinstance(result, int) else 0
 
 

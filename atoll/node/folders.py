@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from pathlib import Path
 
 from atoll.config.paths import Paths
 from atoll.errors import AtollError
@@ -16,17 +17,22 @@ def make_folders(paths: Paths) -> None:
     Raises:
         AtollError: one cannot be made, or the folder for sockets, whose name anybody can guess, is not ours.
     """
-    try:
-        for folder in (paths.home, paths.logs, paths.run.parent, paths.run):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        owner = paths.run.parent.stat().st_uid
-    except OSError as error:
-        hint = "ATOLL_HOME chooses the network's folder, XDG_RUNTIME_DIR that of its sockets"
-        raise AtollError(f"a folder cannot be used: {error.strerror}", hint, str(error.filename)) from error
+    for folder in (paths.home, paths.logs, paths.run.parent):
+        _make(folder)
+    owner = paths.run.parent.stat().st_uid
     if owner != os.getuid():
         message = f"the folder for sockets belongs to another user ({owner})"
         hint = "set XDG_RUNTIME_DIR to a folder of yours"
         raise AtollError(message, hint, where=str(paths.run.parent))
+    _make(paths.run)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        hint = "ATOLL_HOME chooses the network's folder, XDG_RUNTIME_DIR that of its sockets"
+        raise AtollError(f"a folder cannot be used: {error.strerror}", hint, str(error.filename)) from error
 
 
 def clear_run(paths: Paths) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -44,6 +45,16 @@ def test_an_error_is_a_sentence_with_a_place_and_a_hint(
 )
 def test_exit_codes(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
     assert run_failing(monkeypatch, error) == code
+
+
+def test_a_file_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", "/home/else/lock")
+    assert run_failing(monkeypatch, error) == 1
+    written = capsys.readouterr().err
+    assert "Permission denied" in written
+    assert "/home/else/lock" in written
 
 
 def test_wrong_use_is_2(capsys: pytest.CaptureFixture[str]) -> None:

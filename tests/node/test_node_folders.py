@@ -31,10 +31,11 @@ def test_a_folder_that_cannot_be_made_is_named(paths: Paths, tmp_path: Path) -> 
 def test_a_folder_for_sockets_that_somebody_else_has_made_is_refused(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders.make_folders(paths)
+    paths.run.parent.mkdir()
     monkeypatch.setattr("os.getuid", lambda: 424242)
     with pytest.raises(AtollError, match="belongs to another user"):
         folders.make_folders(paths)
+    assert list(paths.run.parent.iterdir()) == []
 
 
 def test_removing_leaves_the_sockets_of_another_network(paths: Paths) -> None:

@@ -163,6 +163,14 @@ class Listener:
         for connection in list(self.connections):
             connection.check_timeouts(now_s)
 
+    def close_idle(self, now_s: float, quiet_s: float) -> None:
+        """End connections that nothing has been asked on for `quiet_s`; HTTP/2 is told that it is the end."""
+        for connection in list(self.connections):
+            if connection.idle() and now_s - connection.last_activity_s > quiet_s:
+                if isinstance(connection, H2Connection):
+                    connection.goaway()
+                connection.transport.close()
+
 
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():

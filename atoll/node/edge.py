@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 import msgspec
@@ -33,6 +33,7 @@ from atoll.wire.messages import ApplySnapshot, DrainEdge, GetEdgeStats, Message,
 CACHE_BYTES: Final = 256 * 1024 * 1024
 _SWEEP_S: Final = 2.0
 _GRACE_S: Final = 5.0
+_QUIET_S: Final = 0.5  # a draining worker waits so long for the next request on an open connection
 
 
 class Worker:
@@ -81,7 +82,11 @@ class Worker:
         return None
 
     async def drain(self, grace_s: float) -> None:
-        """Accept no more, answer what comes with `Connection: close`, leave when all is quiet."""
+        """Accept no more, answer what comes with `Connection: close`, leave when all is quiet.
+
+        A connection kept open for a request that never comes, a browser's or a function host's, holds up
+        nobody.
+        """
         self.edge.drain()
         for listener in self.listeners:
             listener.close()
@@ -89,6 +94,8 @@ class Worker:
         while monotonic() < deadline_s:
             if not any(listener.connections for listener in self.listeners):
                 return
+            for listener in self.listeners:
+                listener.close_idle(time(), _QUIET_S)
             await asyncio.sleep(0.02)
 
     async def run(self) -> None:

@@ -32,6 +32,7 @@ DRAWS: Final = 200_000
 EXCERPTS: Final = 12  # lists of URIs that h2load takes in turn
 METRICS: Final = ("h1", "h1-tls", "h2-tls", "zipf-h1", "zipf-h2-tls")
 _WARM_S: Final = 1.0
+_WARM_MANY_S: Final = 6.0  # until every object that will be asked for has been asked for
 
 Say = Callable[[str], None]
 
@@ -150,7 +151,7 @@ def measure(running: Run, options: Options, say: Say) -> tuple[Rounds, set[str]]
     for metric in options.metrics:
         taken: dict[str, list[Sample]] = {target.name: [] for target in running.targets}
         for target in running.targets:
-            load(running, target, metric, min(_WARM_S, options.seconds))
+            load(running, target, metric, _WARM_MANY_S if "zipf" in metric else _WARM_S)
         before = origin_count(running.origin)
         for number in range(options.rounds):
             for target in running.targets:

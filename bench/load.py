@@ -26,6 +26,7 @@ H2_CONNECTIONS: Final = 32
 H2_STREAMS: Final = 8
 H2_REQUESTS: Final = 3_800  # on one connection
 _TIMEOUT_S: Final = 60.0
+_PATIENCE_S: Final = 10  # wrk's own 2 s are too few for a server that meets a slow disk once
 
 # Requests are made ready once; asking is then one table look-up, so that the generator stays ahead.
 _ZIPF_LUA: Final = """
@@ -143,6 +144,7 @@ class Generators:
             "-t1",
             f"-c{H1_CONNECTIONS}",
             f"-d{max(1, round(seconds))}s",
+            f"--timeout={_PATIENCE_S}s",
             "-H",
             f"Host: {objects.HOST}",
         ]

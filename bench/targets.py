@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -43,18 +44,19 @@ FUNCTION: Final = "ok"
 POP: Final = "lhr"
 CACHE_BYTES: Final = 1024 * 1024 * 1024  # more than the objects need: nobody evicts
 _READY_S: Final = 15.0
+_NGINX_OPEN_FILES: Final = 20_000
 _LOOPBACK: Final = "127.0.0.1"
 
 _NGINX: Final = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log warn;
-worker_rlimit_nofile 65536;
+worker_rlimit_nofile {files};
 events {{ worker_connections 8192; multi_accept on; }}
 http {{
   default_type text/plain;
   access_log {folder}/nginx-access.log combined buffer=64k flush=250ms;
   sendfile on; tcp_nopush on; tcp_nodelay on;
   keepalive_timeout 75s; keepalive_requests 10000000;
-  open_file_cache max=20000 inactive=300s; open_file_cache_valid 300s;
+  open_file_cache max={open_files} inactive=300s; open_file_cache_valid 300s;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   proxy_cache_path {folder}/cache levels=1:2 keys_zone=objects:64m max_size=4g inactive=1d use_temp_path=off;
@@ -208,8 +210,11 @@ class Nginx:
         folder.mkdir()
         self.http_port, self.https_port = free_port(), free_port()
         config = folder / "nginx.conf"
+        _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
         config.write_text(
             _NGINX.format(
+                files=files,
+                open_files=min(files // 2, _NGINX_OPEN_FILES),  # the rest is for connections
                 folder=folder,
                 pem=pem,
                 origin=origin_port,

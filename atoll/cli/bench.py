@@ -85,19 +85,6 @@ def function(rounds: int, seconds: float, as_json: bool) -> None:
     _show(module.run(module.Options(rounds=rounds, seconds=seconds), say), as_json)
 
 
-@bench.command()
-@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000), help="How often.")
-@json_option
-def deploy(trials: int, as_json: bool) -> None:
-    """Deploys and rollbacks of the running network, under load.
-
-    \b
-    Example:
-      atoll bench deploy --trials 5
-    """
-    _show(load("deploy").run(trials, say), as_json)
-
-
 def _show(outcome: tuple[object, object], as_json: bool) -> None:
     report, rounds = outcome
     if as_json:

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 import click
 import msgspec
 import uvloop
+from rich import progress as progress_bar
+from rich.console import Console
 
 from atoll.cli.client import Client
 from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.config.paths import Endpoints, resolve
-from atoll.control.answers import Pop, PopAction
+from atoll.control.answers import Change, Pop, PopAction
 from atoll.errors import AtollError
+from atoll.lab import rollout as rollouts
 from atoll.lab.failover import Result, Target, Trial, choose_city, result, run_trial
 from atoll.wire.messages import CatchmentTable
 
@@ -28,6 +31,15 @@ _COLUMNS = (
     ">back ms",
     ">lost on return",
 )
+_ROLLOUT_COLUMNS = (
+    ">trial",
+    "change",
+    ">served everywhere ms",
+    "last PoP",
+    ">reported ms",
+    ">requests",
+    ">failed",
+)
 
 
 @click.group()
@@ -37,6 +49,7 @@ def lab() -> None:
     \b
     Example:
       atoll lab failover --trials 5
+      atoll lab rollout --trials 20
     """
 
 
@@ -103,21 +116,28 @@ def _gateway_port() -> int:
 
 def _trials(client: Client, target: Target, count: int, *, quiet: bool) -> Iterator[Trial]:
     """Run them, with a bar where somebody looks."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     def act(pop: str, action: str) -> None:
         client.post(f"/v1/pops/{pop}/{action}", PopAction)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    shown = not quiet and sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
+    with _bar(quiet) as progress:
         task = progress.add_task(f"kill {target.pop}, seen from {target.city}", total=count)
         for _ in range(count):
             trial = uvloop.run(run_trial(target, act))
             label = f"kill {target.pop}, seen from {target.city}: last outage {trial.outage_ms:.0f} ms"
             progress.update(task, advance=1, description=label)
             yield trial
+
+
+def _bar(quiet: bool) -> progress_bar.Progress:
+    shown = not quiet and sys.stderr.isatty()
+    columns = (
+        progress_bar.TextColumn("{task.description}"),
+        progress_bar.BarColumn(),
+        progress_bar.MofNCompleteColumn(),
+        progress_bar.TimeElapsedColumn(),
+    )
+    return progress_bar.Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
 
 
 def _show(outcome: Result) -> None:
@@ -141,5 +161,87 @@ def _show(outcome: Result) -> None:
         f"{verdict}: outage p50 {outcome.outage_ms.p50:.1f} ms, longest {outcome.outage_ms.max:.1f} ms "
         f"(limit {outcome.limit_ms:.0f} ms); {outcome.failed_requests} requests failed, "
         f"{outcome.failed_after_one_retry} after one retry",
+        colour="green" if outcome.ok else "red",
+    )
+
+
+@lab.command()
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000), help="How often.")
+@click.option(
+    "--rate", default=100.0, show_default=True, type=click.FloatRange(1, 5000), help="Requests/s per PoP."
+)
+@click.option("--limit-ms", default=1000.0, show_default=True, type=float, help="Longest change to accept.")
+@json_option
+def rollout(trials: int, rate: float, limit_ms: float, as_json: bool) -> int:
+    """Deploy a new version under load, roll it back, repeat; measure what users notice.
+
+    A change is over when no user at any PoP is answered by the old version any more; it is timed from the
+    order to the control plane. Exit code 1 when a request failed or a change took longer than the limit.
+
+    \b
+    Example:
+      atoll lab rollout --trials 20 --json
+    """
+    with Client() as client:
+        cities = _city_of_each_pop(client)
+        try:
+            steps = _rollouts(client, cities, trials, rate, quiet=as_json)
+        finally:
+            client.delete(f"/v1/functions/{rollouts.FUNCTION}", Change)
+    outcome = rollouts.result(steps, rate, limit_ms)
+    if as_json:
+        print_json(outcome)
+    else:
+        _show_rollout(outcome)
+    return 0 if outcome.ok else 1
+
+
+def _city_of_each_pop(client: Client) -> dict[str, str]:
+    pops = client.get("/v1/pops", tuple[Pop, ...])
+    rows = client.get("/v1/catchment", CatchmentTable).rows
+    return {pop.code: choose_city(rows, pop.code, pop.city) for pop in pops if pop.state == "up"}
+
+
+def _rollouts(
+    client: Client, cities: dict[str, str], trials: int, rate: float, *, quiet: bool
+) -> list[rollouts.Step]:
+    """Run them, with a bar where somebody looks."""
+    path = f"/v1/functions/{rollouts.FUNCTION}"
+
+    def change(action: str, data: bytes) -> float:
+        if action == "deploy":
+            return client.post(f"{path}/deploy", Change, content=data).total_ms
+        return client.post(f"{path}/rollback", Change).total_ms
+
+    with _bar(quiet) as progress:
+        task = progress.add_task(f"deploy and roll back at {', '.join(cities)}", total=2 * trials)
+        address = ("127.0.0.1", _gateway_port())
+
+        def advance(step: rollouts.Step) -> None:
+            label = f"{step.action}: everywhere after {step.all_served_ms:.0f} ms"
+            progress.update(task, advance=1, description=label)
+
+        return uvloop.run(rollouts.run(address, cities, trials, rate, change, advance))
+
+
+def _show_rollout(outcome: rollouts.Result) -> None:
+    rows = (
+        (
+            str(number // 2 + 1),
+            step.action,
+            f"{step.all_served_ms:.1f}",
+            max(step.served_ms, key=lambda pop: step.served_ms[pop]),
+            f"{step.reported_ms:.1f}",
+            str(step.requests),
+            str(step.failed_requests),
+        )
+        for number, step in enumerate(outcome.trials)
+    )
+    print_table(_ROLLOUT_COLUMNS, rows)
+    deploy, back = outcome.deploy_ms, outcome.rollback_ms
+    say(
+        f"{'ok' if outcome.ok else 'not ok'}: deploy p50 {deploy.p50:.0f} ms, p99 {deploy.p99:.0f} ms; "
+        f"rollback p50 {back.p50:.0f} ms, p99 {back.p99:.0f} ms (limit {outcome.limit_ms:.0f} ms); "
+        f"{outcome.failed_requests} of {outcome.requests} requests failed",
         colour="green" if outcome.ok else "red",
     )

@@ -108,8 +108,8 @@ async def run_trial(target: Target, act: Act) -> Trial:
     prober.start()
     try:
         await asyncio.sleep(WARM_UP_S)
-        if prober.last_pop != target.pop:
-            answered = prober.last_pop or "nobody"
+        if prober.last != target.pop:
+            answered = prober.last or "nobody"
             raise AtollError(f"{target.city} is answered by {answered}, not {target.pop}")
         killed_s = loop.time()
         await asyncio.to_thread(act, target.pop, "kill")
@@ -126,7 +126,7 @@ async def run_trial(target: Target, act: Act) -> Trial:
 async def _wait_for_return(prober: Prober, pop: str) -> float | None:
     try:
         async with asyncio.timeout(BACK_S):
-            await prober.until_answered_by(pop)
+            await prober.until_said(pop)
     except TimeoutError:
         return None
     return asyncio.get_running_loop().time()
@@ -139,7 +139,7 @@ def judge(
     away = [sample for sample in samples if killed_s <= sample.due_s < started_s or _hit(sample, killed_s)]
     returning = [sample for sample in samples if sample.due_s >= started_s]
     lost = losses(away)
-    takers = Counter(sample.pop for sample in away if sample.answered and sample.pop != target.pop)
+    takers = Counter(sample.said for sample in away if sample.answered and sample.said != target.pop)
     return Trial(
         pop=target.pop,
         city=target.city,

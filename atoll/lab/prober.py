@@ -23,7 +23,7 @@ class Sample(msgspec.Struct):
 
     due_s: float
     done_s: float = 0.0
-    pop: str = ""  # X-Edge-Location of the answer
+    said: str = ""  # the answer's field that the prober watches: which PoP, or which version
     first_error: str = ""
     retry_error: str = ""  # the second try's, when there was one and it failed
 
@@ -36,8 +36,11 @@ class Sample(msgspec.Struct):
 class Prober:
     """Asks one URL at a steady rate and keeps a sample of each request."""
 
-    def __init__(self, address: tuple[str, int], host: str, path: str, rate: float) -> None:
+    def __init__(
+        self, address: tuple[str, int], host: str, path: str, rate: float, watch: bytes = b"x-edge-location"
+    ) -> None:
         self._address = address
+        self._watch = watch
         self._request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n".encode()
         self._rate = rate
         self._loop = asyncio.get_running_loop()
@@ -48,7 +51,7 @@ class Prober:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._news = asyncio.Event()
         self.samples: list[Sample] = []
-        self.last_pop = ""
+        self.last = ""  # what the latest answer said
 
     def start(self) -> None:
         """Begin asking."""
@@ -65,9 +68,9 @@ class Prober:
         for connection in self._idle:
             connection.close()
 
-    async def until_answered_by(self, pop: str) -> None:
-        """Wait until an answer comes from `pop`."""
-        while self.last_pop != pop:
+    async def until_said(self, wanted: str) -> None:
+        """Wait until an answer says `wanted`."""
+        while self.last != wanted:
             await self._next_answer()
 
     async def _next_answer(self) -> None:
@@ -102,7 +105,7 @@ class Prober:
 
     async def _open(self, sample: Sample) -> None:
         def factory() -> _Connection:
-            return _Connection(self, self._request)
+            return _Connection(self, self._request, self._watch)
 
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -115,7 +118,7 @@ class Prober:
             self._busy.add(connection)
             connection.ask(sample)
 
-    def answered(self, connection: _Connection, sample: Sample, status: int, pop: str, keep: bool) -> None:
+    def answered(self, connection: _Connection, sample: Sample, status: int, said: str, keep: bool) -> None:
         """`sample` has its answer."""
         self._busy.discard(connection)
         if keep:
@@ -126,7 +129,7 @@ class Prober:
             self.failed(sample, f"status {status}")
             return
         sample.done_s = self._loop.time()
-        sample.pop = self.last_pop = pop
+        sample.said = self.last = said
         self._news.set()
 
     def lost(self, connection: _Connection, sample: Sample | None, error: str) -> None:
@@ -153,14 +156,15 @@ class Prober:
 class _Connection(asyncio.Protocol):
     """A kept-alive connection with at most one request on it."""
 
-    def __init__(self, prober: Prober, request: bytes) -> None:
+    def __init__(self, prober: Prober, request: bytes, watch: bytes) -> None:
         self._prober = prober
         self._request = request
+        self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._sample: Sample | None = None
         self._asked_s = 0.0
-        self._pop = ""
+        self._said = ""
         self._parser = httptools.HttpResponseParser(self)
 
     @property
@@ -170,7 +174,7 @@ class _Connection(asyncio.Protocol):
     def ask(self, sample: Sample) -> None:
         """Send the request for `sample`."""
         assert self._transport is not None
-        self._sample, self._pop = sample, ""
+        self._sample, self._said = sample, ""
         self._asked_s = self._loop.time()
         if self._transport.is_closing():
             self.connection_lost(None)
@@ -201,15 +205,15 @@ class _Connection(asyncio.Protocol):
             self._give_up(f"not HTTP: {error}")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"x-edge-location":
-            self._pop = value.decode("latin-1")
+        if name.lower() == self._watch:
+            self._said = value.decode("latin-1")
 
     def on_message_complete(self) -> None:
         sample, self._sample = self._sample, None
         keep = self._parser.should_keep_alive()
         status = self._parser.get_status_code()
         if sample is not None:
-            self._prober.answered(self, sample, status, self._pop, keep)
+            self._prober.answered(self, sample, status, self._said, keep)
 
     def connection_lost(self, exc: Exception | None) -> None:
         sample, self._sample = self._sample, None

@@ -212,6 +212,15 @@ async def test_a_pop_that_was_down_catches_up_by_itself(network: LiveNetwork, tm
     network.ask("delete", "absent")
 
 
+def test_a_rollout_fails_no_request(network: LiveNetwork) -> None:
+    outcome = network.ask("lab", "rollout", "--trials", "2", "--rate", "40", "--limit-ms", "5000")
+    assert [step["action"] for step in outcome["trials"]] == ["deploy", "rollback"] * 2
+    assert all(set(step["served_ms"]) == set(POPS) for step in outcome["trials"])
+    assert outcome["failed_requests"] == 0
+    assert outcome["requests"] > 0
+    assert network.run("versions", "lab-rollout").returncode == 1
+
+
 async def test_the_token_is_needed(network: LiveNetwork) -> None:
     base = f"http://127.0.0.1:{network.api_port}"
     async with httpx.AsyncClient(base_url=base, trust_env=False) as client:

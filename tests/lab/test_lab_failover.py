@@ -180,7 +180,7 @@ async def test_the_prober_keeps_its_rate_and_counts_both_tries(tmp_path: Path) -
     async with lab(tmp_path, "lhr") as net:
         prober = Prober(net.address, "london.localhost", "/", 200.0)
         prober.start()
-        await prober.until_answered_by("lhr")
+        await prober.until_said("lhr")
         net.pops["lhr"].stop()
         stopped_s = asyncio.get_running_loop().time()
         await asyncio.sleep(0.2)

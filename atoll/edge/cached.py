@@ -118,6 +118,11 @@ class CacheStep:
                 self._serve(exchange, primary, entry, STALE, b"stale-while-revalidate")
                 self._refresh(exchange, site, route, primary, entry)
                 return
+            if entry is not None and self._origins().dark(route.pool) and self._covers(entry, route):
+                # Asking first would make this user wait for every origin in turn.
+                self._serve(exchange, primary, entry, STALE, b"no origin is healthy")
+                self._refresh(exchange, site, route, primary, entry)
+                return
             flight = self._flights.get(self._flight_key(primary, exchange))
             if flight is None:
                 break

@@ -4,6 +4,9 @@ Nearest healthy origin first, then the others, the pool's failover last. A reque
 when it could not be connected to, did not answer in time, or answered 502, 503 or 504, as long as nothing
 of it has been lost: no body, and a method that may be repeated (RFC 9110 §9.2.2). When every origin is
 marked down they are all tried all the same: a broken check must not take a site dark.
+
+An origin that takes connections and then says nothing is found out by its checks. Those who wait for it then
+go elsewhere at once, and it gets no more time than a check has, unless it is the last one to ask.
 """
 
 from __future__ import annotations
@@ -44,6 +47,13 @@ class Origin:
             self.up = ok
             self._streak = 0
 
+    def give_up(self) -> None:
+        """End calls that wait for the first byte and may be repeated."""
+        for call in tuple(self.pool.active):
+            if not call.started and call.body is None and call.request.split(b" ", 1)[0] in _REPEATABLE:
+                call.cancel()
+                call.failed(RemoteError("its health checks fail", 504))
+
 
 class Origins:
     """Every origin of the network as this PoP sees it."""
@@ -71,6 +81,11 @@ class Origins:
             task.cancel()
         for origin in self.by_host.values():
             origin.pool.close()
+
+    def dark(self, pool_name: str) -> bool:
+        """Whether every origin of a pool is marked down."""
+        found = self._pools.get(pool_name)
+        return found is not None and not any(origin.up for origin in found[1])
 
     def up(self) -> dict[str, bool]:
         """Health by host."""
@@ -100,8 +115,9 @@ class Origins:
         candidates = self._candidates(order)
         for position, origin in enumerate(candidates):
             final = position == len(candidates) - 1 or not repeatable
+            patience_s = pool.response_timeout_s if origin.up or final else pool.health_timeout_s
             try:
-                reader = await fetch(origin.pool, request, body, pool.response_timeout_s)
+                reader = await fetch(origin.pool, request, body, patience_s)
             except RemoteError as error:
                 origin.observe(False, pool)
                 last = RemoteError(f"{origin.spec.host}: {error.message}", error.status)
@@ -157,7 +173,10 @@ class Origins:
             b"GET", origin.spec.health_path.encode(), host.encode(), [(b"user-agent", b"atoll-health")], None
         )
         while True:
+            was_up = origin.up
             origin.observe(await _healthy(origin, request, pool.health_timeout_s), pool)
+            if was_up and not origin.up and not self.dark(pool.name):
+                origin.give_up()
             await asyncio.sleep(pool.health_interval_s)
 
 

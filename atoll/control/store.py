@@ -78,17 +78,23 @@ class Store:
         """
         js = client.jetstream()
         with _translated("the store"):
-            return Store(await js.key_value(SPECS_BUCKET), await js.object_store(BUNDLES_BUCKET))
+            try:
+                return Store(await js.key_value(SPECS_BUCKET), await js.object_store(BUNDLES_BUCKET))
+            except nats.js.errors.NotFoundError:
+                raise RemoteError("the control plane has not made its store yet", 503) from None
 
     async def load(self) -> Stored:
         """Everything, as it is now."""
         specs, revisions = Specs(), dict[str, int]()
         with _translated("the store"):
+            last = await self._last_revision()
             watcher = await self._kv.watchall()
             try:
-                while (entry := await watcher.updates()) is not None:  # type: ignore[no-untyped-call]
-                    specs = changed(specs, entry.key, _revision(entry), _value(entry))
-                    revisions[entry.key] = _revision(entry)
+                while specs.seq < last:
+                    entry = await watcher.updates()  # type: ignore[no-untyped-call]
+                    if entry is not None:
+                        specs = changed(specs, entry.key, _revision(entry), _value(entry))
+                        revisions[entry.key] = _revision(entry)
             finally:
                 await watcher.stop()  # type: ignore[no-untyped-call]
         return Stored(specs, revisions)
@@ -96,15 +102,25 @@ class Store:
     async def watch(self) -> AsyncGenerator[Specs, None]:
         """The whole set first, then the set after every change, until the connection goes."""
         with _translated("the store"):
+            last = await self._last_revision()
             watcher = await self._kv.watchall()
-        specs, complete = Specs(), False
+        specs = Specs()
+        if not last:
+            yield specs
         async for entry in watcher:
-            if entry is None:
-                complete = True
-            else:
+            if entry is not None:
                 specs = changed(specs, entry.key, _revision(entry), _value(entry))
-            if complete:
-                yield specs
+                if specs.seq >= last:
+                    yield specs
+
+    async def _last_revision(self) -> int:
+        """The newest change's; 0 for a bucket without any.
+
+        A watch brings the newest change of each key in the order of their revisions: once it has brought
+        this one or a later one, nothing is missing. The library's own mark comes too early now and then.
+        """
+        state = (await self._kv.status()).stream_info.state
+        return state.last_seq if state.messages else 0
 
     async def put_function(self, spec: FunctionSpec, last: int) -> int:
         """Store a function if its key's revision is still `last` (0: it has none); its new revision."""

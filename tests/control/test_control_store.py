@@ -55,6 +55,32 @@ async def test_what_is_put_is_loaded_with_its_revision(store: Store) -> None:
     assert stored.specs.seq == second
 
 
+async def test_what_is_read_while_others_write_is_complete(store: Store) -> None:
+    """The library's own mark for `that was all` comes too early now and then."""
+    await store.put_network(NETWORK, 0)
+    await store.put_function(function("still"), 0)
+
+    async def write(name: str) -> None:
+        last = 0
+        for number in range(40):
+            last = await store.put_function(function(name, f"v{number}"), last)
+
+    async def load() -> None:
+        for _ in range(40):
+            specs = (await store.load()).specs
+            assert specs.network == NETWORK
+            assert specs.function("default", "still")
+
+    async def watch() -> None:
+        for _ in range(40):
+            async with aclosing(store.watch()) as changes:
+                specs = await anext(changes)
+            assert specs.network == NETWORK
+            assert specs.function("default", "still")
+
+    await asyncio.gather(write("a"), write("b"), *(load() for _ in range(5)), watch())
+
+
 async def test_an_empty_store_loads_as_nothing(store: Store) -> None:
     stored = await store.load()
     assert (stored.specs.seq, stored.specs.network, stored.revisions) == (0, None, {})

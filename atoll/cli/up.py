@@ -97,17 +97,27 @@ def _start(paths: Paths, options: dict[str, str], progress: Progress, as_json: b
         else:
             progress.done("daemon")
             return False
-    _compare(holder, options)
+    _compare(holder, _running(paths, holder), options)
     if not as_json:
         started = datetime.fromtimestamp(holder.started_s).strftime("%Y-%m-%d %H:%M:%S")
         say(f"A network is already running (pid {holder.pid}, started {started}).")
     return True
 
 
-def _compare(holder: lock.Holder, options: dict[str, str]) -> None:
+def _running(paths: Paths, holder: lock.Holder) -> dict[str, str]:
+    """The options of the network that runs, its ports as they really are."""
+    options = {"latency": "off", **holder.options}
+    try:
+        ports = msgspec.structs.asdict(read_endpoints(paths))
+    except (OSError, msgspec.MsgspecError):
+        return options  # it has only just begun
+    return {**options, **{name: str(port) for name, port in ports.items()}}
+
+
+def _compare(holder: lock.Holder, running: dict[str, str], options: dict[str, str]) -> None:
     """What was asked for must be what runs; a port of 0 is any."""
     for name, value in options.items():
-        before = holder.options.get(name, "the default")
+        before = running.get(name, value)
         if value not in ("0", before):
             message = f"a network is already running (pid {holder.pid}) with {name} {before}, not {value}"
             raise AtollError(message, hint="stop it first: `atoll down`")

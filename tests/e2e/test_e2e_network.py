@@ -69,8 +69,15 @@ def test_a_second_up_says_so_and_changes_nothing(network: LiveNetwork) -> None:
 def test_an_up_with_other_options_is_refused(network: LiveNetwork) -> None:
     other = network.run("up", "--latency", "real")
     assert other.returncode == 1
-    assert "with latency the default, not real" in other.stderr
+    assert "with latency off, not real" in other.stderr
     assert "atoll down" in other.stderr
+    port = network.run("up", "--http-port", "1")
+    assert f"with http {network.http_port}, not 1" in port.stderr
+
+
+def test_an_up_with_what_runs_spelled_out_is_no_other(network: LiveNetwork) -> None:
+    ports = ("--http-port", str(network.http_port), "--api-port", str(network.api_port))
+    assert network.run("up", "--no-deploy", "--latency", "off", *ports).returncode == 0
 
 
 async def test_a_killed_pop_is_taken_over_and_comes_back(network: LiveNetwork) -> None:

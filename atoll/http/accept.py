@@ -42,6 +42,11 @@ class Listener:
         self._accepting = True
         self._loop.add_reader(sock.fileno(), self._accept)
 
+    @property
+    def arriving(self) -> bool:
+        """Whether a connection has been accepted whose first bytes are still awaited."""
+        return bool(self._tasks)
+
     def close(self) -> None:
         """Accept no more; what is queued in the kernel stays for whoever shares the socket."""
         if self._accepting:

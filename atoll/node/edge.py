@@ -90,9 +90,10 @@ class Worker:
         self.edge.drain()
         for listener in self.listeners:
             listener.close()
-        deadline_s = monotonic() + grace_s
-        while monotonic() < deadline_s:
-            if not any(listener.connections for listener in self.listeners):
+        began_s = monotonic()
+        while (waited_s := monotonic() - began_s) < grace_s:
+            arriving = waited_s < _QUIET_S and any(listener.arriving for listener in self.listeners)
+            if not arriving and not any(listener.connections for listener in self.listeners):
                 return
             for listener in self.listeners:
                 listener.close_idle(time(), _QUIET_S)

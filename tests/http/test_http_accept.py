@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from time import time
 
 from test_http_h1 import FakeApp
@@ -14,6 +15,15 @@ from atoll.http.accept import Listener
 QUIET_S = 60.0
 
 
+async def until(check: Callable[[], bool]) -> None:
+    """Let the listener work until `check` holds."""
+    for _ in range(500):
+        if check():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
 async def connect() -> tuple[Listener, asyncio.StreamReader, asyncio.StreamWriter]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
@@ -22,6 +32,22 @@ async def connect() -> tuple[Listener, asyncio.StreamReader, asyncio.StreamWrite
     writer.write(b"GET / HTTP/1.1\r\nHost: h.example\r\n\r\n")
     assert await asyncio.wait_for(reader.read(65_536), 5)
     return listener, reader, writer
+
+
+async def test_a_connection_without_its_first_bytes_is_arriving() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    listener = Listener(FakeApp(), sock)
+    assert not listener.arriving
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    await until(lambda: listener.arriving)
+    assert not listener.connections
+    writer.write(b"GET / HTTP/1.1\r\nHost: h.example\r\n\r\n")
+    assert await asyncio.wait_for(reader.read(65_536), 5)
+    await until(lambda: not listener.arriving)
+    assert listener.connections
+    writer.close()
+    listener.close()
 
 
 async def test_only_a_quiet_connection_is_closed() -> None:
@@ -39,10 +65,7 @@ async def test_a_request_under_way_is_not_quiet() -> None:
     listener, reader, writer = await connect()
     (connection,) = listener.connections
     writer.write(b"GET / HTTP/1.1\r\nHost:")
-    for _ in range(500):
-        if not connection.idle():
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: not connection.idle())
     listener.close_idle(time() + QUIET_S + 1, QUIET_S)
     writer.write(b" h.example\r\n\r\n")
     assert (await asyncio.wait_for(reader.read(65_536), 5)).startswith(b"HTTP/1.1 200")

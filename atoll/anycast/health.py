@@ -6,8 +6,8 @@ Four verdicts of one check go in, a state comes out:
 |---|---|---|
 | `starting` | has not served yet | `rise` passes in a row → `up` |
 | `up` | serves | one `REFUSED`, or `fall` `SILENT` in a row → `hard`; `fall` failures in a row → `soft` |
-| `soft` | answers, but not as it should | as `up` towards `hard`; `rise` passes in a row → `up` |
-| `hard` | nobody answers | `rise` passes in a row → `up` |
+| `soft` | overloaded, or answers not as it should | as `up` towards `hard`; `rise` passes in a row → `up` |
+| `hard` | nobody serves | `rise` passes in a row → `up` |
 
 Each fall adds 1 to a penalty that halves every `penalty_half_life_s`; above `suppress` the PoP stays where
 it fell until the penalty is below `reuse`, however well it looks. That is route-flap damping (RFC 2439) done
@@ -27,9 +27,9 @@ class Verdict(Enum):
     """What one check of the serving path found."""
 
     PASS = "pass"  # noqa: S105
-    WRONG = "wrong"  # answered, but not with 200
-    SILENT = "silent"  # no answer in time
-    REFUSED = "refused"  # nobody listens
+    WRONG = "wrong"  # an edge worker runs: it answered, but not with 200, or not in time
+    SILENT = "silent"  # no answer in time, and nobody who says why
+    REFUSED = "refused"  # nobody serves
 
 
 State = Literal["starting", "up", "soft", "hard"]

@@ -2,13 +2,13 @@
 
 In this order; the first rule that applies decides:
 
-1. Nothing answers on the PoP's own address, or it has not served yet: announce nothing. A user who is sent
+1. Nothing serves on the PoP's own address, or it has not served yet: announce nothing. A user who is sent
    here gets nothing, so this never waits, neither for a drain window nor for a permit.
 2. The operator drains: first GRACEFUL_SHUTDOWN (RFC 8326) and prepending, so that networks move away while
    open connections go on; after `drain_window_s` announce nothing.
-3. The PoP answers, but badly: the same fault (a bad deploy) may hit every PoP at once, and a network that
-   withdraws itself everywhere serves nobody. So it withdraws only with a permit from someone who counts the
-   PoPs still up; without one it prepends.
+3. The PoP serves, but badly or too slowly: the same fault (a bad deploy, a crowd) may hit every PoP at once,
+   and a network that withdraws itself everywhere serves nobody. So it withdraws only with a permit from
+   someone who counts the PoPs still up; without one it prepends. Nobody gives permits yet.
 4. Otherwise announce plainly.
 
 Origins are no input: a sick origin never withdraws a PoP.

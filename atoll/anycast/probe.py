@@ -2,6 +2,7 @@
 
 A new connection each time, so that accepting is checked, too. A refused connection is the only proof that
 nobody listens; a reset may be one worker that died with this very connection, so it is tried once more.
+Every other failure to get an answer is silence: this side may be short of ports or descriptors itself.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ async def check(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Finding:
                 line = await _status_line(host, port)
     except TimeoutError:
         return Finding(Verdict.SILENT, f"no answer within {timeout_s:g} s")
+    except ConnectionRefusedError:
+        return Finding(Verdict.REFUSED, "connection refused")
     except (OSError, asyncio.IncompleteReadError) as error:
-        return Finding(Verdict.REFUSED, _reason(error))
+        return Finding(Verdict.SILENT, _reason(error))
     except asyncio.LimitOverrunError:
         return Finding(Verdict.WRONG, "the answer is no HTTP")
     return read_status(line)
@@ -54,8 +57,6 @@ def read_status(line: bytes) -> Finding:
 
 
 def _reason(error: OSError | asyncio.IncompleteReadError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
     if isinstance(error, OSError) and not isinstance(error, ConnectionResetError):
         return error.strerror or str(error)
     return "connection closed without an answer"

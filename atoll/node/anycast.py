@@ -1,7 +1,7 @@
 """The anycast role of a PoP: `python -m atoll.node.anycast`.
 
-It asks the PoP's own address four times a second whether it serves, lets the pure policy decide what to
-announce, and has the speaker do it. The operator's intent comes in over `anycast.sock` and is kept on disk,
+It looks four times a second whether the PoP serves, lets the pure policy decide what to announce, and has
+the speaker do it. The operator's intent comes in over `anycast.sock` and is kept on disk,
 so a drained PoP stays drained over a restart. Told to end, it withdraws, waits for the proof and leaves;
 killed, its session ends and the routes with it.
 """
@@ -21,11 +21,11 @@ from typing import Final
 import msgspec
 import uvloop
 
-from atoll.anycast import probe
 from atoll.anycast.emulated import EmulatedSpeaker
 from atoll.anycast.health import Health, HealthLimits, observe
 from atoll.anycast.journal import Journal
 from atoll.anycast.policy import Decision, Inputs, PolicyLimits, changes, policy
+from atoll.anycast.probe import Finding
 from atoll.anycast.speaker import (
     Announcement,
     RouteAcknowledged,
@@ -36,6 +36,7 @@ from atoll.anycast.speaker import (
 )
 from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.errors import AtollError
+from atoll.node.anycast_look import Looks
 from atoll.node.role import RoleConfig, notify_ready, read_role
 from atoll.wire import frames
 from atoll.wire.messages import AnycastStatus, GetAnycast, Message, Ok, SetIntent
@@ -93,10 +94,12 @@ class Role:
         pop: PopSpec,
         prefixes: tuple[str, ...],
         intent_file: Path,
+        looks: Looks,
         limits: PolicyLimits | None = None,
         interval_s: float = CHECK_INTERVAL_S,
     ) -> None:
         self._pop = pop
+        self._looks = looks
         self._prefixes = prefixes
         self._intent_file = intent_file
         self._intent = read_intent(intent_file)
@@ -124,13 +127,12 @@ class Role:
         loop = asyncio.get_running_loop()
         while True:
             due_s = loop.time() + self._interval_s
-            finding = await probe.check(self._pop.address, self._pop.http_port)
-            self.take(finding)
+            self.take(await self._looks.look())
             await self.act()
             await asyncio.sleep(max(0.0, due_s - loop.time()))
 
-    def take(self, finding: probe.Finding) -> None:
-        """Let one more check count."""
+    def take(self, finding: Finding) -> None:
+        """Let one more look count."""
         before = self._health.state
         self._health = observe(self._health, finding.verdict, time(), self._health_limits)
         if self._health.state != before:
@@ -241,6 +243,7 @@ async def serve(config: RoleConfig) -> None:
         pop,
         read_prefixes(config),
         paths.pop_data(pop.code) / "intent.json",
+        Looks(pop, paths.pop_run(pop.code) / "supervisor.sock"),
         PolicyLimits(drain_window_s=window_s),
     )
     role.speaker = EmulatedSpeaker(paths.internet_socket, pop.code, pop.asn, role.on_event)

@@ -16,12 +16,16 @@ from atoll.anycast.policy import PolicyLimits
 from atoll.anycast.speaker import Announcement, RouteAcknowledged
 from atoll.errors import AtollError
 from atoll.node.anycast import Intent, Role, read_intent, write_intent
+from atoll.node.anycast_look import Looks
 from atoll.wire import frames
 from atoll.wire.messages import (
     AnycastStatus,
     GetAnycast,
+    GetProcesses,
     Message,
     Ok,
+    Processes,
+    ProcessInfo,
     RouteAnnounce,
     RouteWithdraw,
     SetIntent,
@@ -60,10 +64,11 @@ class Neighbour:
 
 
 class Serving:
-    """The PoP's own address: `status` as it should be answered, or not listening."""
+    """The PoP's own address: `status` as it should be answered, nothing while `mute`, or not listening."""
 
     def __init__(self) -> None:
         self.status = 200
+        self.mute = False
         self.port = 0
         self._server: asyncio.AbstractServer | None = None
 
@@ -78,9 +83,23 @@ class Serving:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
+            if self.mute:
+                return
             writer.write(f"HTTP/1.1 {self.status} Said\r\nContent-Length: 0\r\n\r\n".encode())
             await writer.drain()
-        writer.close()
+            writer.close()
+
+
+class Supervisor:
+    """The PoP's supervisor: says in which state the edge worker is."""
+
+    def __init__(self) -> None:
+        self.edge = "ready"
+
+    async def answer(self, _peer: frames.Peer, message: Message) -> Message | None:
+        assert message == GetProcesses()
+        agent = ProcessInfo(name="agent", pid=1, state="ready")
+        return Processes(processes=(agent, ProcessInfo(name="edge-0", pid=2, state=self.edge)))
 
 
 class Bench:
@@ -88,6 +107,8 @@ class Bench:
 
     def __init__(self, home: Path) -> None:
         self.serving = Serving()
+        self.supervisor = Supervisor()
+        self.supervisor_socket = home / "supervisor.sock"
         self.neighbour = Neighbour(home / "internet.sock")
         self.socket = home / "anycast.sock"
         self.intent_file = home / "pops" / "lhr" / "intent.json"
@@ -97,7 +118,8 @@ class Bench:
         """The role, watching."""
         where = msgspec.structs.replace(pop("lhr", 2), http_port=self.serving.port)
         limits = PolicyLimits(drain_window_s=drain_window_s)
-        role = Role(where, (V4, V6), self.intent_file, limits, interval_s=0.005)
+        looks = Looks(where, self.supervisor_socket, timeout_s=0.2)
+        role = Role(where, (V4, V6), self.intent_file, looks, limits, interval_s=0.005)
         role.speaker = EmulatedSpeaker(self.neighbour.socket, "lhr", where.asn, role.on_event)
         await role.speaker.open()
         server = await frames.serve(self.socket, role.answer)
@@ -121,9 +143,11 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     made = Bench(tmp_path)
     await made.serving.start()
     server = await frames.serve(made.neighbour.socket, made.neighbour.answer)
+    supervisor = await frames.serve(made.supervisor_socket, made.supervisor.answer)
     yield made
     made.serving.stop()
     server.close()
+    supervisor.close()
 
 
 async def test_announces_once_healthy_and_says_so(bench: Bench) -> None:
@@ -146,6 +170,27 @@ async def test_a_dead_edge_withdraws_at_once_and_a_living_one_comes_back(bench: 
         assert (await bench.status()).reason == "no edge answers"
         await bench.serving.start()
         await bench.neighbour.until(V4, V6)
+
+
+async def test_an_edge_that_is_gone_withdraws_though_its_socket_takes_connections(
+    bench: Bench,
+) -> None:
+    async with bench.role() as role:
+        await bench.neighbour.until(V4, V6)
+        bench.serving.mute, bench.supervisor.edge = True, "backoff"
+        async with asyncio.timeout(1):
+            await bench.neighbour.until()
+        assert role.status().events[-3].endswith("health up -> hard: no edge worker serves")
+
+
+async def test_an_overloaded_edge_only_prepends(bench: Bench) -> None:
+    async with bench.role() as role:
+        await bench.neighbour.until(V4, V6)
+        bench.serving.mute = True
+        await bench.neighbour.until(V4, V6, prepend=3)
+        await asyncio.sleep(1)  # five more looks
+        assert {route.prepend for route in bench.neighbour.routes.values()} == {3}
+        assert "overload" in " ".join(role.status().events)
 
 
 async def test_failing_checks_only_prepend(bench: Bench) -> None:
@@ -203,7 +248,8 @@ def test_an_intent_that_cannot_be_kept_or_read(tmp_path: Path) -> None:
 
 
 def test_events_in_words(tmp_path: Path) -> None:
-    role = Role(pop("lhr", 2), (V4,), tmp_path / "intent.json")
+    where = pop("lhr", 2)
+    role = Role(where, (V4,), tmp_path / "intent.json", Looks(where, tmp_path / "supervisor.sock"))
     route = Announcement(prefix=V4, prepend=2, communities=("65535:0",))
     role.on_event(RouteAcknowledged(announcement=route))
     assert role.status().events[-1].endswith(f"Z {V4} announced prepend 2 65535:0")

@@ -1,6 +1,8 @@
 """The function hosts of a PoP, started when its agent asks and kept until it says stop.
 
-Asking twice for a host answers for the one that runs, also while it starts.
+Asking twice for a host answers for the one that runs, also while it starts. What is asked of one host
+happens in the order in which it was asked: a host that is wanted again while it stops has the same sockets
+and folder, and starts when the one before has left them.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from atoll.errors import AtollError
 from atoll.functions.workers.binaries import shared_libraries, workerd_binary
@@ -31,6 +34,7 @@ class Hosts:
         self._around: Surroundings | None = None
         self._hosts: dict[str, FunctionHost] = {}
         self._starting: dict[str, asyncio.Task[FunctionHost]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def ensure(self, order: EnsureHost) -> HostReady:
         """Run a host, or find that it runs.
@@ -38,14 +42,27 @@ class Hosts:
         Raises:
             AtollError: it does not start; the message is the runtime's own.
         """
-        host = self._hosts.get(order.id)
-        if host is None:
-            task = self._starting.get(order.id)
-            if task is None:
-                task = self._starting[order.id] = asyncio.ensure_future(self._start(order))
-                task.add_done_callback(lambda _task: self._starting.pop(order.id, None))
-            host = await asyncio.shield(task)
+        task = self._starting.get(order.id)
+        if task is None:
+            task = self._starting[order.id] = asyncio.ensure_future(self._ensure(order))
+            task.add_done_callback(lambda task: self._forget_start(order.id, task))
+        host = await asyncio.shield(task)
         return HostReady(id=order.id, socket=str(host.plan.socket), pid=host.pid, start_ms=host.start_ms)
+
+    async def _ensure(self, order: EnsureHost) -> FunctionHost:
+        async with self._turn(order.id):
+            host = self._hosts.get(order.id)
+            if host is None:
+                host = self._hosts[order.id] = await self._start(order)
+            return host
+
+    def _forget_start(self, host_id: str, task: asyncio.Task[FunctionHost]) -> None:
+        if self._starting.get(host_id) is task:
+            del self._starting[host_id]
+
+    def _turn(self, host_id: str) -> asyncio.Lock:
+        """Held by who starts or stops the host; first come, first served."""
+        return self._turns.setdefault(host_id, asyncio.Lock())
 
     async def _start(self, order: EnsureHost) -> FunctionHost:
         host_id = HostId.parse(order.id)
@@ -54,7 +71,6 @@ class Hosts:
         log = self._logs / f"{self._pop}-fn-{host_id.function}-{host_id.version}.log"
         host = FunctionHost(host_plan, log, open_log)
         await host.start()
-        self._hosts[order.id] = host
         return host
 
     def _surroundings(self) -> Surroundings:
@@ -72,16 +88,19 @@ class Hosts:
 
     async def stop(self, host_id: str, grace_s: float) -> None:
         """Stop a host; one that does not run is stopped already."""
-        starting = self._starting.get(host_id)
-        if starting is not None:
-            await asyncio.wait({starting})
-        host = self._hosts.pop(host_id, None)
-        if host is not None:
-            await host.stop(grace_s)
+        self._starting.pop(host_id, None)  # who asks from now on asks for the next one
+        await asyncio.shield(asyncio.ensure_future(self._stop(host_id, grace_s)))
+
+    async def _stop(self, host_id: str, grace_s: float) -> None:
+        async with self._turn(host_id):
+            host = self._hosts.pop(host_id, None)
+            if host is not None:
+                await host.stop(grace_s)
 
     async def stop_all(self) -> None:
-        """Stop every host."""
-        await asyncio.gather(*(self.stop(host_id, 0.5) for host_id in {*self._hosts, *self._starting}))
+        """Stop every host, and wait for those that stop already."""
+        ids = {*self._hosts, *self._starting, *self._turns}
+        await asyncio.gather(*(self.stop(host_id, 0.5) for host_id in ids))
 
     def kill(self, name: str) -> None:
         """SIGKILL the host of that process name; it is restarted.

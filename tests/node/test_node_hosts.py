@@ -13,6 +13,7 @@ import pytest
 from bundles import tiny
 from function_hosts import ask
 
+from atoll.config.spec import BundleManifest
 from atoll.errors import AtollError
 from atoll.functions.workers import bundle
 from atoll.node.hosts import Hosts
@@ -22,6 +23,11 @@ from atoll.wire.messages import EnsureHost
 pytestmark = pytest.mark.real
 
 ID = "default.hello.0123456789abcdef"
+MANIFEST = BundleManifest(name="slow", main="slow.js", syntax="modules", compatibility_date="2026-11-01")
+SLOW = b"""export default { async fetch() {
+  await new Promise((done) => setTimeout(done, 400));
+  return new Response("slow");
+} }"""
 
 
 @pytest.fixture
@@ -63,6 +69,45 @@ async def test_a_stopped_host_is_gone_and_can_be_asked_for_again(hosts: Hosts, o
     assert not os.path.exists(first.socket)
     assert hosts.infos() == ()
     assert (await hosts.ensure(order)).pid != first.pid
+
+
+async def test_a_host_that_is_wanted_again_while_it_stops_comes_back_and_stays(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    bundle.unpack(bundle.pack(MANIFEST, {"slow.js": SLOW}), tmp_path / "slow")
+    order = EnsureHost(id=ID, bundle_dir=str(tmp_path / "slow"))
+    first = await hosts.ensure(order)
+    answering = asyncio.ensure_future(ask(Path(first.socket)))
+    await asyncio.sleep(0.1)  # until it answers: nothing outside can tell
+    stopping = asyncio.ensure_future(hosts.stop(ID, 2.0))
+    await asyncio.sleep(0)
+    second = await hosts.ensure(order)
+    await stopping
+    answer = await answering
+    assert answer is not None
+    assert (second.socket, answer.body) == (first.socket, b"slow")
+    assert second.pid != first.pid
+    assert [info.pid for info in hosts.infos()] == [second.pid]
+    again = await ask(Path(second.socket))
+    assert again is not None
+    assert again.status == 200
+
+
+async def test_the_last_order_counts(hosts: Hosts, order: EnsureHost) -> None:
+    orders = [hosts.ensure(order), hosts.stop(ID, 0.2), hosts.ensure(order), hosts.stop(ID, 0.2)]
+    await asyncio.gather(*orders)
+    assert hosts.infos() == ()
+    await asyncio.gather(hosts.stop(ID, 0.2), hosts.ensure(order))
+    assert [info.state for info in hosts.infos()] == ["ready"]
+
+
+async def test_stopping_everything_waits_for_what_stops(hosts: Hosts, order: EnsureHost) -> None:
+    pid = (await hosts.ensure(order)).pid
+    stopping = asyncio.ensure_future(hosts.stop(ID, 0.2))
+    await asyncio.sleep(0.01)
+    await hosts.stop_all()
+    assert not psutil.pid_exists(pid)
+    await stopping
 
 
 async def test_a_host_that_does_not_start_leaves_nothing_behind(

@@ -60,6 +60,7 @@ class FunctionHosts:
         self._leases: dict[str, _Lease] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
         self.ready: dict[str, str] = {}
         self.tried: set[str] = set()
 
@@ -87,17 +88,14 @@ class FunctionHosts:
             raise
 
     async def sweep(self) -> None:
-        """Stop hosts whose lease is over; called about once a second."""
+        """Stop hosts whose lease is over; called about once a second, and waits for none of them."""
         now_s = monotonic()
         over = [host for host, lease in self._leases.items() if lease.until_s <= now_s]
         for host in over:
             if host in self._wanted:
                 del self._leases[host]
             elif self._peer is not None:
-                await self._stop(self._peer, host)
-        if over:
-            leased = {lease.bundle for lease in self._leases.values()}
-            self._disk.forget_bundles(leased.union(self._wanted.values(), self._fetching))
+                self._let_go(self._peer, host)
 
     async def run(self) -> Never:
         """Keep a connection to the supervisor; ask again for all that is wanted when it was away."""
@@ -179,12 +177,26 @@ class FunctionHosts:
         assert self._peer is not None
         return self._peer
 
-    async def _stop(self, peer: frames.Peer, host: str) -> None:
-        with contextlib.suppress(AtollError):  # one that does not run is stopped already
-            await peer.call(StopHost(id=host), SUPERVISOR_TIMEOUT_S)
-        self._leases.pop(host, None)
+    def _let_go(self, peer: frames.Peer, host: str) -> None:
+        """Forget a host, then have it stopped: who wants it from now on asks for it anew."""
+        lease = self._leases.pop(host)
         self.ready.pop(host, None)
         self.tried.discard(host)
+        task = asyncio.ensure_future(self._stop(peer, host, lease))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _stop(self, peer: frames.Peer, host: str, lease: _Lease) -> None:
+        try:
+            await peer.call(StopHost(id=host), SUPERVISOR_TIMEOUT_S)
+        except AtollError as error:
+            _log.warning("%s is not stopped, and is told to again: %s", host, error)
+            self._leases.setdefault(host, lease)
+        self._forget_bundles()
+
+    def _forget_bundles(self) -> None:
+        leased = {lease.bundle for lease in self._leases.values()}
+        self._disk.forget_bundles(leased.union(self._wanted.values(), self._fetching))
 
 
 def _host_ids(reply: Processes) -> list[str]:

@@ -237,6 +237,45 @@ async def test_the_previous_version_stays_warm_and_others_are_stopped(
     assert len(supervisor.orders) == orders  # a rollback starts nothing
 
 
+async def test_a_version_that_is_wanted_again_while_its_host_stops_is_asked_for_anew(
+    live: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_hosts, "UNWANTED_LEASE_S", 0.0)
+    version = await live.deploy("hello", "one")
+    await live.pop.serves("hello", version.id)
+    host, supervisor = f"default.hello.{version.id}", live.pop.supervisor
+    supervisor.may_stop.clear()
+    stored = await live.store.load()
+    await live.store.delete_function("default", "hello", stored.revisions["fn.default.hello"])
+    await live.receipt(stored.specs.seq + 1)
+    await asyncio.wait_for(supervisor.stop_asked.wait(), 10)
+    orders = len(supervisor.orders)
+    seq = await live.activate("hello", version)
+    await supervisor.until(lambda: len(supervisor.orders) > orders)
+    supervisor.may_stop.set()
+    assert (await live.receipt(seq)).functions == {"default.hello": version.id}
+    assert supervisor.orders[-1].id == host
+    assert live.pop.edges[0].versions() == {"hello": version.id}
+
+
+async def test_a_host_that_stops_slowly_holds_up_no_heartbeat(
+    live: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_hosts, "UNWANTED_LEASE_S", 0.0)
+    version = await live.deploy("hello", "one")
+    await live.pop.serves("hello", version.id)
+    live.pop.supervisor.may_stop.clear()
+    stored = await live.store.load()
+    await live.store.delete_function("default", "hello", stored.revisions["fn.default.hello"])
+    await asyncio.wait_for(live.pop.supervisor.stop_asked.wait(), 10)
+    while not live.heartbeats.empty():
+        live.heartbeats.get_nowait()
+    async with asyncio.timeout(3):
+        await live.heartbeats.get()
+        await live.heartbeats.get()
+    live.pop.supervisor.may_stop.set()
+
+
 async def test_a_host_left_by_an_agent_before_is_stopped(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

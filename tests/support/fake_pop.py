@@ -74,7 +74,10 @@ class FakeSupervisor(Role):
         super().__init__(path)
         self.running: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self.stop_asked = asyncio.Event()
         self.stopped: list[str] = []
+        self.may_stop = asyncio.Event()  # until then a host that was told to stop goes on
+        self.may_stop.set()
         self.orders: list[EnsureHost] = []
         self.generation = 0
 
@@ -87,6 +90,8 @@ class FakeSupervisor(Role):
             self.running[message.id] = f"/fn/{self.generation}/{message.id}"
             return HostReady(id=message.id, socket=self.running[message.id], pid=1, start_ms=1.0)
         if isinstance(message, StopHost):
+            self.stop_asked.set()
+            await self.may_stop.wait()
             self.stopped.append(message.id)
             self.running.pop(message.id, None)
             return Ok()

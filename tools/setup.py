@@ -53,8 +53,8 @@ class SetupError(Exception):
 def run(step: str, command: list[str]) -> None:
     """Run `command` under a line of progress; what it prints goes to the log."""
     began = time.monotonic()
-    print(f"  {step} …", end="", flush=True)
     with LOG.open("ab") as log:
+        print(f"  {step} …", end="", flush=True)
         log.write(f"\n$ {' '.join(command)}\n".encode())
         log.flush()
         start = log.tell()
@@ -174,7 +174,7 @@ def check_binary(pattern: str) -> None:
     """Packages are installed without their scripts, so a binary is the platform's or it is missing."""
     found = find_binary(pattern)
     if found is None:
-        raise SetupError(f"npm has brought no {Path(pattern).name} for this system; Linux and macOS have one")
+        raise SetupError(f"npm has brought no {Path(pattern).name} for this system; Linux on x86-64 and ARM64 has one")
     run(f"trying {found.name}", [str(found), "--version"])
 
 

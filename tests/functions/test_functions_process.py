@@ -177,6 +177,20 @@ async def test_stop_leaves_nothing(bench: Bench) -> None:
     assert host.info().state == "stopped"
 
 
+@pytest.mark.parametrize("after_s", [0.005, 0.015, 0.03])
+async def test_a_host_that_is_being_restarted_is_stopped(bench: Bench, after_s: float) -> None:
+    host = await bench.script(HELLO)
+    host.kill()
+    for _ in range(1000):
+        if host.info().restarts:
+            break
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(after_s)  # its successor is being made, and cannot be signalled yet
+    await asyncio.wait_for(host.stop(), 5)
+    assert (host.pid, host.info().state) == (0, "stopped")
+    assert list(bench.around.run_dir.iterdir()) == []
+
+
 async def test_a_wedged_host_is_stopped_when_its_grace_is_over(bench: Bench) -> None:
     host = await bench.script(LOOPS)
     pid = host.pid

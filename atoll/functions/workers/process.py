@@ -176,6 +176,8 @@ class FunctionHost:
         if process.reduced:
             _log.warning("host of %s has a reduced sandbox: %s", self.plan.id.owner, process.reduced)
         self._process, self._started_s = process, begun_s
+        if self._stopping.is_set():  # told to while there was nothing to signal
+            process.send(signal.SIGKILL)
         pulse = Pulse(self.plan.ping_socket)
         try:
             await self._first_answer(process, pulse, offset)
@@ -260,8 +262,9 @@ class FunctionHost:
         try:
             return await self._launch()
         except (AtollError, OSError) as error:
-            self._deaths.append(monotonic())
-            _log.error("host of %s does not start again: %s", self.plan.id.owner, error)
+            if not self._stopping.is_set():
+                self._deaths.append(monotonic())
+                _log.error("host of %s does not start again: %s", self.plan.id.owner, error)
             return None
 
     async def _wait_for_turn(self) -> None:

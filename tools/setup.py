@@ -174,7 +174,8 @@ def check_binary(pattern: str) -> None:
     """Packages are installed without their scripts, so a binary is the platform's or it is missing."""
     found = find_binary(pattern)
     if found is None:
-        raise SetupError(f"npm has brought no {Path(pattern).name} for this system; Linux on x86-64 and ARM64 has one")
+        name = Path(pattern).name
+        raise SetupError(f"npm has brought no {name} for this system; Linux on x86-64 and ARM64 has one")
     run(f"trying {found.name}", [str(found), "--version"])
 
 

@@ -73,13 +73,13 @@ async def health(services: NamedDependency[Services]) -> Health:
 
 @get("/status", summary="The whole network and what is wrong with it")
 async def status(services: NamedDependency[Services]) -> Status:
-    seq = None
+    specs = None
     if services.plane.connected:
         try:
-            seq = (await services.plane.store.load()).specs.seq
+            specs = (await services.plane.store.load()).specs
         except RemoteError as error:
             _log.warning("status without the store: %s", error)
-    return await services.observer.status(seq)
+    return await services.observer.status(specs)
 
 
 @get("/pops", summary="Every PoP")

@@ -93,6 +93,9 @@ class Link:
             return "the session ended"
         except (nats.errors.Error, AtollError, OSError, TimeoutError) as error:
             return str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - a connection's edge: the next session starts from nothing
+            _log.exception("the session broke")
+            return f"{type(error).__name__}: {error}"
         finally:
             gone.cancel()
             work.cancel()

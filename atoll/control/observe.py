@@ -13,6 +13,7 @@ from atoll.config.paths import Paths
 from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.control.answers import Pop, PopAction, Status
 from atoll.control.presence import Presence
+from atoll.control.specs import Specs
 from atoll.control.status import degraded
 from atoll.errors import AtollError, RemoteError
 from atoll.wire import frames
@@ -46,18 +47,18 @@ class Observer:
         self._network = network
         self._presence = presence
 
-    async def status(self, seq: int | None) -> Status:
-        """Everything, with what is wrong. `seq` is the store's, None when it cannot be reached."""
+    async def status(self, specs: Specs | None) -> Status:
+        """Everything, with what is wrong. `specs` are the store's, None when it cannot be reached."""
         daemon, table, pops = await asyncio.gather(self._daemon(), self.catchment_or_none(), self.pops())
         processes = daemon.processes if daemon else ()
         return Status(
             name=self._network.name,
-            seq=seq,
+            seq=specs.seq if specs else None,
             latency=table.latency if table else "off",
             pops=pops,
             processes=processes,
             catchment=table.rows if table else (),
-            degraded=degraded(seq, daemon is not None, table is not None, pops, processes),
+            degraded=degraded(specs, daemon is not None, table, pops, processes),
         )
 
     async def pops(self) -> tuple[Pop, ...]:

@@ -1,7 +1,9 @@
 """The set of specs a network should run, at one point of the store's global order. Pure.
 
 `seq` is the store's revision: every change of any key has one, and they are totally ordered. A PoP keeps
-the last set it saw on disk, so its format is versioned and read one version ahead.
+the last set it saw on disk, so its format is versioned and read one version ahead. A value that this version
+cannot read (a newer control plane wrote it, or it is damaged) takes nothing out of service: the value known
+before it stays, and the key is named until somebody writes one that can be read.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ class Specs(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
     network: NetworkSpec | None = None
     functions: tuple[FunctionSpec, ...] = ()
+    unreadable: tuple[str, ...] = ()  # keys whose present value this version cannot read, sorted
 
     def function(self, tenant: str, name: str) -> FunctionSpec | None:
         """The function of that name, if there is one."""
@@ -35,18 +38,42 @@ def function_key(tenant: str, name: str) -> str:
 def changed(specs: Specs, key: str, seq: int, value: bytes | None) -> Specs:
     """`specs` after one change of the store (`value` None: the key was deleted).
 
-    Keys this version does not know only advance `seq`: a newer control plane may write them.
+    Keys this version does not know, and values it cannot read, only advance `seq`.
     """
-    specs = msgspec.structs.replace(specs, seq=max(specs.seq, seq))
+    unreadable = tuple(other for other in specs.unreadable if other != key)
+    after = msgspec.structs.replace(specs, seq=max(specs.seq, seq), unreadable=unreadable)
+    try:
+        return _set(after, key, value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return msgspec.structs.replace(after, unreadable=tuple(sorted((*unreadable, key))))
+
+
+def _set(specs: Specs, key: str, value: bytes | None) -> Specs:
     if key == NETWORK_KEY:
         network = msgspec.json.decode(value, type=NetworkSpec) if value else None
         return msgspec.structs.replace(specs, network=network)
     if key.startswith(FUNCTION_PREFIX):
-        kept = [f for f in specs.functions if function_key(f.tenant, f.name) != key]
-        return with_functions(
-            specs, kept + ([msgspec.json.decode(value, type=FunctionSpec)] if value else [])
-        )
+        read = [msgspec.json.decode(value, type=FunctionSpec)] if value else []
+        if any(function_key(function.tenant, function.name) != key for function in read):
+            raise msgspec.ValidationError("it names another function than its key")
+        return with_functions(specs, _without(specs, key) + read)
     return specs
+
+
+def filled(specs: Specs, known: Specs) -> Specs:
+    """`specs` with `known`'s values where its own cannot be read."""
+    functions = list(specs.functions)
+    for function in known.functions:
+        key = function_key(function.tenant, function.name)
+        if key in specs.unreadable and specs.function(function.tenant, function.name) is None:
+            functions.append(function)
+    unread = NETWORK_KEY in specs.unreadable and specs.network is None
+    network = known.network if unread else specs.network
+    return with_functions(msgspec.structs.replace(specs, network=network), functions)
+
+
+def _without(specs: Specs, key: str) -> list[FunctionSpec]:
+    return [f for f in specs.functions if function_key(f.tenant, f.name) != key]
 
 
 def with_functions(specs: Specs, functions: list[FunctionSpec]) -> Specs:
@@ -58,5 +85,4 @@ def with_functions(specs: Specs, functions: list[FunctionSpec]) -> Specs:
 def with_function(specs: Specs, function: FunctionSpec) -> Specs:
     """`specs` with `function` added, or replaced."""
     key = function_key(function.tenant, function.name)
-    kept = [f for f in specs.functions if function_key(f.tenant, f.name) != key]
-    return with_functions(specs, [*kept, function])
+    return with_functions(specs, [*_without(specs, key), function])

@@ -6,32 +6,44 @@ from collections.abc import Iterable, Iterator
 
 from atoll.control.answers import Pop
 from atoll.control.presence import SILENT_AFTER_S
-from atoll.wire.messages import ProcessInfo
+from atoll.control.specs import Specs
+from atoll.wire.messages import CatchmentTable, ProcessInfo
 
 _WELL = ("ready", "up")
 
 
 def degraded(
-    seq: int | None, daemon: bool, internet: bool, pops: Iterable[Pop], processes: Iterable[ProcessInfo]
+    specs: Specs | None,
+    daemon: bool,
+    internet: CatchmentTable | None,
+    pops: Iterable[Pop],
+    processes: Iterable[ProcessInfo],
 ) -> tuple[str, ...]:
-    """Every complaint about the network, the widest first."""
-    return tuple(_complaints(seq, daemon, internet, tuple(pops), processes))
+    """Every complaint about the network, the widest first. `specs` are the store's, None without one."""
+    return tuple(_complaints(specs, daemon, internet, tuple(pops), processes))
 
 
 def _complaints(
-    seq: int | None, daemon: bool, internet: bool, pops: tuple[Pop, ...], processes: Iterable[ProcessInfo]
+    specs: Specs | None,
+    daemon: bool,
+    internet: CatchmentTable | None,
+    pops: tuple[Pop, ...],
+    processes: Iterable[ProcessInfo],
 ) -> Iterator[str]:
     if not daemon:
         yield "the network daemon does not answer"
-    if not internet:
+    if internet is None:
         yield "the emulated Internet does not answer"
-    if seq is None:
+    if specs is None:
         yield "NATS is not reachable: PoPs serve from disk, nothing can be deployed"
+    else:
+        for key in specs.unreadable:
+            yield f"{key} in the store cannot be read by this version: PoPs serve what they knew before"
     for process in processes:
         if process.state not in _WELL:
             yield f"{process.name} is {process.state}"
     for pop in pops:
-        yield from _about_pop(pop, seq)
+        yield from _about_pop(pop, specs.seq if specs else None)
 
 
 def _about_pop(pop: Pop, seq: int | None) -> Iterator[str]:
@@ -46,7 +58,11 @@ def _about_pop(pop: Pop, seq: int | None) -> Iterator[str]:
             yield f"{pop.code}'s agent is silent"
         elif pop.seq is not None and pop.seq < seq:
             yield f"{pop.code} catches up: it serves seq {pop.seq} of {seq}"
+        elif pop.seq is not None and pop.seq > seq:
+            yield f"{pop.code} serves seq {pop.seq}, the store is at {seq}: was the store replaced?"
     if pop.anycast is None:
         yield f"{pop.code}'s anycast role does not answer"
-    elif not pop.anycast.healthy or not pop.anycast.session_up:
-        yield f"{pop.code} is not announced: {pop.anycast.reason or 'no session'}"
+    elif not pop.anycast.session_up:
+        yield f"{pop.code} is not announced: no session with the Internet"
+    elif not pop.anycast.healthy:
+        yield f"{pop.code} is not announced: {pop.anycast.reason}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
@@ -29,6 +30,8 @@ SPECS_BUCKET: Final = "atoll"
 BUNDLES_BUCKET: Final = "atoll-bundles"
 HISTORY: Final = 5
 FETCH_TIMEOUT_S: Final = 10.0
+
+_log = logging.getLogger("atoll.store")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -57,9 +60,11 @@ def _translated(what: str) -> Iterator[None]:
 class Store:
     """Specs and bundles over one NATS connection."""
 
-    def __init__(self, specs: KeyValue, bundles: ObjectStore) -> None:
+    def __init__(self, client: Client, specs: KeyValue, bundles: ObjectStore) -> None:
+        self._client = client
         self._kv = specs
         self._bundles = bundles
+        self._complained: set[tuple[str, int]] = set()  # key and revision of what could not be read
 
     @staticmethod
     async def create(client: Client) -> Store:
@@ -67,7 +72,7 @@ class Store:
         js = client.jetstream()
         with _translated("the store"):
             kv = await js.create_key_value(KeyValueConfig(bucket=SPECS_BUCKET, history=HISTORY))
-            return Store(kv, await js.create_object_store(BUNDLES_BUCKET))
+            return Store(client, kv, await js.create_object_store(BUNDLES_BUCKET))
 
     @staticmethod
     async def open(client: Client) -> Store:
@@ -79,7 +84,8 @@ class Store:
         js = client.jetstream()
         with _translated("the store"):
             try:
-                return Store(await js.key_value(SPECS_BUCKET), await js.object_store(BUNDLES_BUCKET))
+                specs = await js.key_value(SPECS_BUCKET)
+                return Store(client, specs, await js.object_store(BUNDLES_BUCKET))
             except nats.js.errors.NotFoundError:
                 raise RemoteError("the control plane has not made its store yet", 503) from None
 
@@ -93,7 +99,7 @@ class Store:
                 while specs.seq < last:
                     entry = await watcher.updates()  # type: ignore[no-untyped-call]
                     if entry is not None:
-                        specs = changed(specs, entry.key, _revision(entry), _value(entry))
+                        specs = self._changed(specs, entry)
                         revisions[entry.key] = _revision(entry)
             finally:
                 await watcher.stop()  # type: ignore[no-untyped-call]
@@ -109,18 +115,30 @@ class Store:
             yield specs
         async for entry in watcher:
             if entry is not None:
-                specs = changed(specs, entry.key, _revision(entry), _value(entry))
+                specs = self._changed(specs, entry)
                 if specs.seq >= last:
                     yield specs
 
+    def _changed(self, specs: Specs, entry: KeyValue.Entry) -> Specs:
+        after = changed(specs, entry.key, _revision(entry), _value(entry))
+        what = (entry.key, _revision(entry))
+        if entry.key in after.unreadable and what not in self._complained:
+            self._complained.add(what)
+            _log.error("%s (revision %d) cannot be read: what was known before stays", *what)
+        return after
+
     async def _last_revision(self) -> int:
-        """The newest change's; 0 for a bucket without any.
+        """The newest change's that is still there; 0 for a bucket without any.
 
         A watch brings the newest change of each key in the order of their revisions: once it has brought
-        this one or a later one, nothing is missing. The library's own mark comes too early now and then.
+        this one or a later one, nothing is missing. The library's own mark comes too early now and then, and
+        the stream's last sequence number may be that of a message that was removed.
         """
-        state = (await self._kv.status()).stream_info.state
-        return state.last_seq if state.messages else 0
+        js = self._client.jetstream()
+        try:
+            return (await js.get_last_msg(f"KV_{SPECS_BUCKET}", f"$KV.{SPECS_BUCKET}.>")).seq or 0
+        except nats.js.errors.NotFoundError:
+            return 0
 
     async def put_function(self, spec: FunctionSpec, last: int) -> int:
         """Store a function if its key's revision is still `last` (0: it has none); its new revision."""

@@ -28,7 +28,7 @@ from nats.aio.msg import Msg
 from atoll.config.spec import PopSpec, Snapshot
 from atoll.control import reconcile
 from atoll.control.link import Link
-from atoll.control.specs import Specs
+from atoll.control.specs import Specs, filled
 from atoll.control.store import Store
 from atoll.errors import AtollError, RemoteError
 from atoll.node.agent_disk import PopDisk, load_network
@@ -98,10 +98,13 @@ class Agent:
             self._store = None
 
     def _lost(self, reason: str) -> None:
-        _log.warning("NATS is away (%s): serving seq %d from disk until it is back", reason, self._specs.seq)
+        _log.warning(
+            "no control plane (%s): serving seq %d from disk until it is back", reason, self._specs.seq
+        )
 
     def _take(self, specs: Specs) -> None:
         """Follow the store, unless what it says is less than what is known."""
+        specs = filled(specs, self._specs)
         if specs.network is None:
             return  # a store still empty is not a wish to serve nothing
         if specs.seq < self._specs.seq:

@@ -61,9 +61,12 @@ async def serve(config: RoleConfig, listener: socket.socket) -> None:
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
     )
+    following.add_done_callback(lambda _task: setattr(server, "should_exit", True))
     notify_ready()
     try:
         await server.serve(sockets=[listener])
+        if following.done():  # it never returns: an API that follows no store is started anew
+            following.result()
     finally:
         following.cancel()
 

@@ -15,7 +15,8 @@ from nats_server import NatsServer, nats_server
 
 from atoll.config.spec import FunctionSpec, NetworkSpec
 from atoll.control.link import Link
-from atoll.control.store import BUNDLES_BUCKET, Store
+from atoll.control.specs import Specs
+from atoll.control.store import BUNDLES_BUCKET, SPECS_BUCKET, Store
 from atoll.errors import AtollError, RemoteError
 
 __all__ = ["nats_server"]
@@ -79,6 +80,37 @@ async def test_what_is_read_while_others_write_is_complete(store: Store) -> None
             assert specs.function("default", "still")
 
     await asyncio.gather(write("a"), write("b"), *(load() for _ in range(5)), watch())
+
+
+async def test_a_newest_change_that_was_removed_is_not_waited_for(store: Store, client: Client) -> None:
+    await store.put_network(NETWORK, 0)
+    newest = await store.put_function(function(), 0)
+    await client.jetstream().purge_stream(
+        f"KV_{SPECS_BUCKET}", subject=f"$KV.{SPECS_BUCKET}.fn.default.hello"
+    )
+    async with asyncio.timeout(5):
+        assert (await store.load()).specs == Specs(seq=newest - 1, network=NETWORK)
+        async with aclosing(store.watch()) as watch:
+            assert (await anext(watch)).network == NETWORK
+    await client.jetstream().purge_stream(f"KV_{SPECS_BUCKET}")
+    async with asyncio.timeout(5):
+        assert (await store.load()).specs == Specs()
+
+
+async def test_a_value_that_cannot_be_read_is_named_and_logged_once(
+    store: Store, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.put_network(NETWORK, 0)
+    kv = await client.jetstream().key_value(SPECS_BUCKET)
+    await kv.put("fn.default.poison", b"{")
+    for _ in range(2):
+        stored = await store.load()
+    async with aclosing(store.watch()) as watch:
+        specs = await anext(watch)
+    assert specs == stored.specs
+    assert (specs.network, specs.unreadable) == (NETWORK, ("fn.default.poison",))
+    (line,) = caplog.messages
+    assert line.startswith("fn.default.poison (revision 2) cannot be read")
 
 
 async def test_an_empty_store_loads_as_nothing(store: Store) -> None:
@@ -202,3 +234,23 @@ async def test_a_link_opens_a_session_again_and_tells_of_each_outage_once(nats_s
         assert await sessions.get() is link.client
     running.cancel()
     assert len(outages) in (1, 2)  # the first attempt may have found the server already back
+
+
+async def test_a_session_that_breaks_is_a_session_that_ends(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    outages: list[str] = []
+    again = asyncio.Event()
+    link = Link(nats_server.url, "test")
+
+    async def session(_client: Client) -> None:
+        if outages:
+            again.set()
+            await asyncio.Event().wait()
+        raise ValueError("a mistake of ours")
+
+    running = asyncio.ensure_future(link.run(session, outages.append))
+    await asyncio.wait_for(again.wait(), 5)
+    running.cancel()
+    assert outages == ["ValueError: a mistake of ours"]
+    assert "the session broke" in caplog.messages

@@ -104,6 +104,11 @@ class Bench:
         await self.activate(name, version)
         return version
 
+    async def put_raw(self, key: str, value: bytes) -> None:
+        """Something that this version did not write."""
+        assert self._client is not None
+        await (await self._client.jetstream().key_value(SPECS_BUCKET)).put(key, value)
+
     async def lose_the_store(self) -> None:
         """JetStream's data is gone, and made anew."""
         assert self._client is not None
@@ -394,6 +399,23 @@ async def test_a_store_that_lost_its_history_replaces_nothing(bench: Bench) -> N
     await edge.until(lambda: len(edge.snapshots) > served)
     assert (await bench.prepare("hello", version)).ok  # it has read the store by now
     assert edge.versions() == {"hello": version.id}
+
+
+async def test_a_spec_that_cannot_be_read_takes_nothing_out_of_service(live: Bench) -> None:
+    first = await live.deploy("hello", "one")
+    await live.pop.serves("hello", first.id)
+    await live.put_raw("fn.default.hello", b'{"name": 7}')
+    await live.put_raw("fn.default.poison", b"{")
+    other = await live.deploy("other", "two")
+    await live.pop.serves("other", other.id)
+    assert live.pop.edges[0].versions() == {"hello": first.id, "other": other.id}
+    await live.stop_agent()
+    served = len(live.pop.edges[0].snapshots)
+    live.start_agent()
+    third = await live.deploy("third", "three")
+    await live.pop.serves("third", third.id)
+    assert {**live.pop.edges[0].versions()}.keys() == {"hello", "other", "third"}
+    assert all("hello" in {f.name for f in s.functions} for s in live.pop.edges[0].snapshots[served:])
 
 
 async def test_heartbeats_say_what_is_served(live: Bench) -> None:

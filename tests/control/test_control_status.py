@@ -1,0 +1,80 @@
+"""Complaints about a network, by table."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from atoll.control.answers import Pop
+from atoll.control.specs import Specs
+from atoll.control.status import degraded
+from atoll.wire.messages import AnycastStatus, CatchmentTable, ProcessInfo
+
+WELL = AnycastStatus(
+    pop="lhr", healthy=True, drain=False, announced=("192.0.2.0/24",), session_up=True, reason="healthy"
+)
+LHR = Pop(
+    code="lhr",
+    city="london",
+    country="GB",
+    asn=64513,
+    http_port=1,
+    https_port=2,
+    state="up",
+    seq=7,
+    heard_s=0.5,
+    anycast=WELL,
+)
+
+
+SPECS = Specs(seq=7)
+INTERNET = CatchmentTable(rows=())
+
+
+def complaints(pop: Pop, specs: Specs = SPECS) -> tuple[str, ...]:
+    return degraded(specs, True, INTERNET, [pop], [])
+
+
+def test_nothing_is_wrong() -> None:
+    assert complaints(LHR) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"state": "down"}, "lhr is down"),
+        ({"seq": 6}, "lhr catches up: it serves seq 6 of 7"),
+        ({"seq": 12}, "lhr serves seq 12, the store is at 7: was the store replaced?"),
+        ({"heard_s": None}, "lhr's agent is silent"),
+        ({"heard_s": 60.0}, "lhr's agent is silent"),
+        ({"anycast": None}, "lhr's anycast role does not answer"),
+    ],
+)
+def test_what_is_wrong_with_a_pop(changes: dict[str, object], complaint: str) -> None:
+    assert complaints(msgspec.structs.replace(LHR, **changes)) == (complaint,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"session_up": False}, "lhr is not announced: no session with the Internet"),
+        ({"healthy": False, "reason": "edge-0: 503"}, "lhr is not announced: edge-0: 503"),
+    ],
+)
+def test_why_it_is_not_announced(changes: dict[str, object], complaint: str) -> None:
+    pop = msgspec.structs.replace(LHR, anycast=msgspec.structs.replace(WELL, **changes))
+    assert complaints(pop) == (complaint,)
+
+
+def test_the_widest_complaint_comes_first() -> None:
+    dead = ProcessInfo(name="gateway", pid=0, state="backoff")
+    found = degraded(None, False, None, [msgspec.structs.replace(LHR, state="down")], [dead])
+    assert found[0] == "the network daemon does not answer"
+    assert found[1] == "the emulated Internet does not answer"
+    assert found[2].startswith("NATS is not reachable")
+    assert found[3:] == ("gateway is backoff", "lhr is down")
+
+
+def test_a_spec_that_cannot_be_read_is_named() -> None:
+    (complaint,) = complaints(LHR, Specs(seq=7, unreadable=("fn.default.hello",)))
+    assert complaint.startswith("fn.default.hello in the store cannot be read")

@@ -15,6 +15,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from atoll.errors import AtollError
+from atoll.functions.sandbox.start import is_required
 from atoll.functions.workers.binaries import shared_libraries, workerd_binary
 from atoll.functions.workers.host import HostId, Surroundings, plan
 from atoll.functions.workers.process import FunctionHost, load
@@ -69,7 +70,7 @@ class Hosts:
         bundle = load(Path(order.bundle_dir))
         host_plan = plan(host_id, bundle, self._surroundings(), order.memory_mb)
         log = self._logs / f"{self._pop}-fn-{host_id.function}-{host_id.version}.log"
-        host = FunctionHost(host_plan, log, open_log)
+        host = FunctionHost(host_plan, log, open_log, required=is_required(os.environ))
         await host.start()
         return host
 

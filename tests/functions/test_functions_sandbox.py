@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import platform
 import struct
@@ -13,9 +14,9 @@ import pytest
 from function_hosts import Bench, ask, open_log
 
 from atoll.errors import AtollError
-from atoll.functions.sandbox import seccomp
+from atoll.functions.sandbox import launch, seccomp
 from atoll.functions.sandbox.launch import Sandbox
-from atoll.functions.sandbox.start import start
+from atoll.functions.sandbox.start import is_required, start
 from atoll.functions.workers.binaries import shared_libraries
 
 HELLO = "export default { fetch() { return new Response('hello'); } }"
@@ -79,12 +80,17 @@ async def test_where_namespaces_are_refused_it_says_so_and_runs(bench: Bench) ->
     code = (
         "import asyncio, sys; sys.path.append(sys.argv[1])\n"
         "from pathlib import Path\n"
+        "from atoll.errors import AtollError\n"
         "from atoll.functions.sandbox.confine import confine\n"
         "from function_hosts import Bench, ask\n"
         "async def main():\n"
         "    async with Bench(Path(sys.argv[2])) as bench:\n"
         f"        host = await bench.script({HELLO!r})\n"
         "        print(host.sandbox, (await ask(host.plan.socket)).body)\n"
+        "        try:\n"
+        f"            await bench.script({HELLO!r}, 'strict', required=True)\n"
+        "        except AtollError as error:\n"
+        "            print(error.message)\n"
         "confine({})\n"
         "asyncio.run(main())\n"
     )
@@ -95,7 +101,54 @@ async def test_where_namespaces_are_refused_it_says_so_and_runs(bench: Bench) ->
         sys.executable, "-c", code, support, str(home), stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
-    assert output.decode().strip() == "reduced (clone: Operation not permitted) b'hello'"
+    assert output.decode().splitlines() == [
+        "reduced (clone: Operation not permitted) b'hello'",
+        "no full sandbox can be had here: clone: Operation not permitted",
+    ]
+
+
+@pytest.mark.real
+async def test_a_path_that_is_missing_is_no_reason_for_less_of_a_sandbox(bench: Bench) -> None:
+    await bench.bindings.stop()
+    bench.bindings.path.unlink(missing_ok=True)
+    with pytest.raises(AtollError, match=r"cannot be started: .*No such file"):
+        await bench.script(HELLO)
+
+
+@pytest.mark.parametrize(
+    ("number", "refused"),
+    [
+        (errno.EPERM, True),
+        (errno.EACCES, True),
+        (errno.ENOSYS, True),
+        (errno.EINVAL, True),
+        (errno.ENOMEM, False),
+        (errno.EAGAIN, False),
+    ],
+)
+def test_what_is_a_refusal_of_namespaces(number: int, refused: bool) -> None:
+    assert launch._refuses_namespaces(OSError(number, "clone")) is refused
+
+
+def test_too_many_namespaces_are_a_refusal_only_where_none_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_MOST_NAMESPACES", tmp_path / "most")
+    full = OSError(errno.ENOSPC, "clone")
+    assert not launch._refuses_namespaces(full)
+    for most, refused in (("0\n", True), ("100\n", False)):
+        (tmp_path / "most").write_text(most)
+        assert launch._refuses_namespaces(full) is refused
+
+
+@pytest.mark.parametrize(("asked", "required"), [({}, False), ({"ATOLL_SANDBOX": "required"}, True)])
+def test_a_full_sandbox_can_be_required(asked: dict[str, str], required: bool) -> None:
+    assert is_required(asked) is required
+
+
+def test_another_wish_for_a_sandbox_is_not_guessed_at() -> None:
+    with pytest.raises(AtollError, match="ATOLL_SANDBOX is 'on'"):
+        is_required({"ATOLL_SANDBOX": "on"})
 
 
 def sandboxed_python(tmp_path: Path, code: str) -> Sandbox:

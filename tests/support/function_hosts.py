@@ -177,14 +177,16 @@ class Bench:
         (project / "worker.js").write_text(text)
         return await self.run(project, **options)
 
-    async def run(self, project: Path, memory_mb: int = 128, *, namespaces: bool = True) -> FunctionHost:
+    async def run(self, project: Path, memory_mb: int = 128, **options: bool) -> FunctionHost:
         """A running host of the project in a directory, stopped at the end of the test."""
-        host = await self.host(project, memory_mb, namespaces=namespaces)
+        host = await self.host(project, memory_mb, **options)
         await host.start()
         self._stack.push_async_callback(host.stop)
         return host
 
-    async def host(self, project: Path, memory_mb: int = 128, *, namespaces: bool = True) -> FunctionHost:
+    async def host(
+        self, project: Path, memory_mb: int = 128, *, namespaces: bool = True, required: bool = False
+    ) -> FunctionHost:
         """A host of the project in a directory, not started."""
         described, data = await build(project, esbuild_binary(os.environ))
         version = bundle.digest(data)[:16]
@@ -192,4 +194,4 @@ class Bench:
         if not unpacked.exists():
             bundle.unpack(data, unpacked)
         host_plan = plan(HostId("default", described.name, version), load(unpacked), self.around, memory_mb)
-        return FunctionHost(host_plan, self.log, open_log, namespaces=namespaces)
+        return FunctionHost(host_plan, self.log, open_log, namespaces=namespaces, required=required)

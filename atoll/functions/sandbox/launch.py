@@ -4,7 +4,8 @@ The launcher makes the sandboxed process with `clone` as a *sibling*, child of w
 says its process id and ends: nothing stays between a program and its supervisor. The new process is the first
 of its process namespace, so when it is killed all that it started is gone too; it is killed when its
 supervisor's thread ends. Where the kernel refuses namespaces the launcher becomes the program itself, with
-all that can be had without them, and says so.
+all that can be had without them, and says so. Only that is a refusal: anything else that goes wrong (a path
+that is missing, memory or a table that is full) is a failure, and the program does not run.
 
 Reports go over a pipe as JSON lines: `{"pid": 12}`, or `{"refused": "why"}`, or `{"failed": "why"}`; the pipe
 closes when the program runs.
@@ -12,6 +13,7 @@ closes when the program runs.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,7 +24,7 @@ from typing import Final, TypedDict
 import atoll
 from atoll.functions.sandbox import libc
 from atoll.functions.sandbox.confine import confine
-from atoll.functions.sandbox.room import furnish
+from atoll.functions.sandbox.room import enter, furnish
 
 NOBODY: Final = 65534
 NAMESPACES: Final = (
@@ -33,6 +35,10 @@ NAMESPACES: Final = (
     | libc.CLONE_NEWUTS
     | libc.CLONE_NEWCGROUP
 )
+
+_DENIED: Final = (errno.EPERM, errno.EACCES)
+_UNKNOWN: Final = (errno.ENOSYS, errno.EINVAL)  # a kernel built without them
+_MOST_NAMESPACES: Final = Path("/proc/sys/user/max_user_namespaces")
 
 _PACKAGES: Final = str(Path(atoll.__file__).resolve().parents[1])
 _BOOT: Final = (
@@ -79,7 +85,7 @@ def _start_apart(sandbox: Sandbox, report_fd: int) -> None:
     try:
         pid = _clone_sibling()
     except OSError as error:
-        _report(report_fd, "refused", error.strerror or str(error))
+        _report(report_fd, "refused" if _refuses_namespaces(error) else "failed", str(error.strerror))
         return
     if pid:
         _report(report_fd, "pid", pid)
@@ -87,16 +93,33 @@ def _start_apart(sandbox: Sandbox, report_fd: int) -> None:
     try:
         _map_user(*outside)
         libc.set_hostname("atoll")
+        enter(sandbox["root"])
+    except OSError as error:
+        _report(report_fd, "refused" if error.errno in _DENIED else "failed", str(error.strerror))
+        os._exit(1)
+    _settle(sandbox, report_fd)
+
+
+def _settle(sandbox: Sandbox, report_fd: int) -> None:
+    try:
         furnish(sandbox["root"], sandbox["binds"], sandbox["argv"][0])
     except OSError as error:
-        _report(report_fd, "refused", str(error.strerror or error))
+        where = f"{error.filename}: " if error.filename else ""
+        _report(report_fd, "failed", f"{where}{error.strerror}")
         os._exit(1)
     _become(sandbox, report_fd)
 
 
+def _refuses_namespaces(error: OSError) -> bool:
+    """Whether the kernel has no namespaces for us, and not only none at this moment."""
+    if error.errno == errno.ENOSPC:  # too many; whoever allows none at all has forbidden them
+        return _MOST_NAMESPACES.exists() and _MOST_NAMESPACES.read_text().strip() == "0"
+    return error.errno in (*_DENIED, *_UNKNOWN)
+
+
 def _clone_sibling() -> int:
     if not libc.supported():
-        raise OSError(0, "not a Linux this sandbox knows")
+        raise OSError(errno.ENOSYS, "not a Linux this sandbox knows")
     return libc.clone(libc.CLONE_PARENT | libc.CLONE_NEWUSER | NAMESPACES | signal.SIGCHLD)
 
 
@@ -114,5 +137,5 @@ def _become(sandbox: Sandbox, report_fd: int) -> None:
         _report(report_fd, "confined", os.getpid())
         os.execve(sandbox["argv"][0], sandbox["argv"], sandbox["env"])  # noqa: S606
     except OSError as error:
-        _report(report_fd, "failed", str(error.strerror or error))
+        _report(report_fd, "failed", str(error.strerror))
     os._exit(127)

@@ -20,15 +20,23 @@ _KEPT_FLAGS: Final = {os.ST_NOSUID: libc.MS_NOSUID, os.ST_NODEV: libc.MS_NODEV, 
 _TIME_FLAGS: Final = {os.ST_NOATIME: 1 << 10, os.ST_NODIRATIME: 1 << 11, os.ST_RELATIME: 1 << 21}
 
 
-def furnish(root: str, binds: list[str], program: str) -> None:
-    """Make `root` (an existing directory) this process' root, with `binds` in it.
+def enter(root: str) -> None:
+    """Begin an empty file system at `root`, an existing directory: what a kernel refuses, it refuses here.
 
     Raises:
-        OSError: the kernel refuses a step.
+        OSError: the kernel refuses a mount.
     """
     libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
     libc.mount("tmpfs", root, "tmpfs", libc.MS_NOSUID, "size=1m,mode=0755")
     _tmp(f"{root}/tmp")  # noqa: S108 - first: what is bound may live below it
+
+
+def furnish(root: str, binds: list[str], program: str) -> None:
+    """Make `root`, which has been begun, this process' root, with `binds` in it.
+
+    Raises:
+        OSError: a step fails: a path is missing, memory is short.
+    """
     for path in (*DEVICES, *binds):
         _bind(path, root)
     Path(f"{root}/proc/self").mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Start a sandboxed process from an event loop and learn of its end.
 
 The launcher's reports are read to their end, which is when the program runs. If the kernel refuses namespaces
-the program is started once more without them: `Sandboxed.reduced` says why.
+the program is started once more without them, unless they are required: `Sandboxed.reduced` says why.
 """
 
 from __future__ import annotations
@@ -12,9 +12,26 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
+from typing import Final
 
 from atoll.errors import AtollError
 from atoll.functions.sandbox.launch import Sandbox, launcher_argv
+
+SANDBOX_VARIABLE: Final = "ATOLL_SANDBOX"
+REQUIRED: Final = "required"
+
+
+def is_required(env: Mapping[str, str]) -> bool:
+    """Whether whoever runs this wants a full sandbox or no functions.
+
+    Raises:
+        AtollError: they ask for something else; what they want is not guessed.
+    """
+    asked = env.get(SANDBOX_VARIABLE, "")
+    if asked not in ("", REQUIRED):
+        raise AtollError(f"{SANDBOX_VARIABLE} is {asked!r}", hint=f"{REQUIRED}, or nothing")
+    return asked == REQUIRED
 
 
 class Sandboxed:
@@ -57,8 +74,10 @@ async def _readable(fd: int) -> None:
         os.close(fd)
 
 
-async def start(sandbox: Sandbox, output_fd: int, inherited: tuple[int, ...]) -> Sandboxed:
-    """Start it, its output going to `output_fd`.
+async def start(
+    sandbox: Sandbox, output_fd: int, inherited: tuple[int, ...], *, required: bool = False
+) -> Sandboxed:
+    """Start it, its output going to `output_fd`. `required`: in its namespaces or not at all.
 
     Raises:
         AtollError: it cannot be started.
@@ -66,6 +85,9 @@ async def start(sandbox: Sandbox, output_fd: int, inherited: tuple[int, ...]) ->
     reports = await _launch(sandbox, output_fd, inherited)
     refused = reports.get("refused")
     if refused is not None:
+        if required:
+            hint = f"{SANDBOX_VARIABLE}={REQUIRED} asks for it: allow user namespaces, or do not ask"
+            raise AtollError(f"no full sandbox can be had here: {refused}", hint)
         reports = await _launch({**sandbox, "namespaces": False}, output_fd, inherited)
     if "failed" in reports or "confined" not in reports:
         why = reports.get("failed", "the launcher ended without a word: look at its log")

@@ -63,6 +63,7 @@ class FunctionHost:
         patience: Patience = Patience(),  # noqa: B008
         restarts: Restarts = DEFAULT_RESTARTS,
         namespaces: bool = True,
+        required: bool = False,
     ) -> None:
         self.plan = plan
         self.start_ms = 0.0  # the latest start: from launch until it answered
@@ -72,6 +73,7 @@ class FunctionHost:
         self._patience = patience
         self._restarts = restarts
         self._namespaces = namespaces
+        self._required = required  # a reduced sandbox is refused
         self._listeners: tuple[socket.socket, socket.socket] | None = None
         self._process: Sandboxed | None = None
         self._started_s = 0.0
@@ -170,7 +172,7 @@ class FunctionHost:
         try:
             offset = os.fstat(log_fd).st_size
             order = self.plan.sandbox(*fds, namespaces=self._namespaces)
-            process = await start(order, log_fd, fds)
+            process = await start(order, log_fd, fds, required=self._required)
         finally:
             os.close(log_fd)
         if process.reduced:

@@ -3,6 +3,11 @@
 1. Store the bundle. 2. Prepare it on every PoP at once. 3. Certificates for new names. 4. One
 compare-and-swap activates it. 5. Collect a receipt from each PoP that prepared. A step that fails leaves
 what serves untouched.
+
+Bundles are shared by content: a deploy that fails never deletes one, because another deploy of the same
+content may be about to activate it. They are deleted where versions are forgotten, under the lock of the
+compare-and-swap, which looks that its bundle is still there; what failed deploys left goes when the next
+session with the store begins.
 """
 
 from __future__ import annotations
@@ -29,12 +34,13 @@ from atoll.control.rollout import Absent, Preparation, Prepared, Refused
 from atoll.control.sites import compile_network
 from atoll.control.specs import NETWORK_KEY, Specs, function_key, with_function
 from atoll.control.store import Store, Stored
-from atoll.errors import AtollError, RemoteError
+from atoll.errors import RemoteError
 from atoll.functions.workers import bundle
 from atoll.wire import control as wire
 
 PREPARE_TIMEOUT_S: Final = 30.0
 RECEIPTS_TIMEOUT_S: Final = 5.0
+ROLLBACK_PATIENCE_S: Final = 1.0  # for the PoPs that are slower than the first
 _LOOK_S: Final = 0.5
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # part of subjects and host names
 
@@ -72,6 +78,7 @@ class ControlPlane:
         await client.subscribe(wire.ALL_RECEIPTS, cb=self._on_receipt)
         await client.subscribe(wire.ALL_HEARTBEATS, cb=self._on_heartbeat)
         await self._publish_network(store)
+        await self._forget_bundles(store, await store.bundles())
         self._store = store
         self._link.settled()
         try:
@@ -92,11 +99,7 @@ class ControlPlane:
         spec = stored.specs.function(DEFAULT_TENANT, name) or FunctionSpec(name=name, active="")
         digest = await store.put_bundle(data)
         version = rollout.new_version(spec, digest, len(data), manifest.routes, time())
-        try:
-            return await self._activate(store, stored, spec, version, started_s)
-        except AtollError:
-            await self._forget_bundles(store, {digest})
-            raise
+        return await self._activate(store, stored, spec, version, started_s)
 
     async def rollback(self, name: str, to: str | None) -> Change:
         """Bring an earlier version back into service everywhere."""
@@ -104,14 +107,15 @@ class ControlPlane:
         stored = await store.load()
         spec = existing(stored.specs, name)
         target = rollout.rollback_target(spec, to)
-        return await self._activate(store, stored, spec, target, started_s)
+        return await self._activate(store, stored, spec, target, started_s, back=True)
 
     async def remove(self, name: str) -> Change:
-        """Take a function and its versions out of the network."""
+        """Take a function and its versions out of the network, also one that cannot be read."""
         started_s, store = monotonic(), self.store
         stored = await store.load()
-        spec = existing(stored.specs, name)
-        key = function_key(spec.tenant, name)
+        key = function_key(DEFAULT_TENANT, name)
+        unread = key in stored.specs.unreadable
+        spec = FunctionSpec(name=name, active="") if unread else existing(stored.specs, name)
         alive = self.presence.alive([pop.code for pop in self._network.pops], started_s)
         removed_s = monotonic()
         await store.delete_function(spec.tenant, name, stored.revisions[key])
@@ -132,13 +136,20 @@ class ControlPlane:
         )
 
     async def _activate(
-        self, store: Store, stored: Stored, spec: FunctionSpec, version: FunctionVersion, started_s: float
+        self,
+        store: Store,
+        stored: Stored,
+        spec: FunctionSpec,
+        version: FunctionVersion,
+        started_s: float,
+        *,
+        back: bool = False,
     ) -> Change:
         after = rollout.activated(spec, version)
         _compiled(stored.specs, after)  # a conflict is told before anything is started
-        preparations = await self._prepare(spec, version)
-        ready = rollout.admit(preparations)
-        activated_s, seq = await self._put(store, stored, after)
+        preparations = await self._prepare(spec, version, ROLLBACK_PATIENCE_S if back else None)
+        ready = rollout.admit(preparations, back=back)
+        activated_s, seq = await self._put(store, stored, after, version)
         arrived = await self.presence.receipts(ready, seq, RECEIPTS_TIMEOUT_S)
         change = Change(
             name=spec.name,
@@ -155,40 +166,55 @@ class ControlPlane:
         )
         return change
 
-    async def _put(self, store: Store, stored: Stored, after: FunctionSpec) -> tuple[float, int]:
-        """Activate `after` unless the function or its routes changed hands meanwhile; when, and `seq`."""
+    async def _put(
+        self, store: Store, stored: Stored, after: FunctionSpec, version: FunctionVersion
+    ) -> tuple[float, int]:
+        """Activate `after` unless something it needs changed meanwhile; when, and `seq`."""
         async with self._commit:
             network = _compiled((await store.load()).specs, after)
             await asyncio.to_thread(ensure_leaves, self._ca, network_names(network), dt.datetime.now(dt.UTC))
+            if not await store.has_bundle(version.bundle):
+                message = f"version {version.number} of {after.name} was removed meanwhile"
+                raise RemoteError(message, 409, "deploy it again")
             at_s = monotonic()
             last = stored.revisions.get(function_key(after.tenant, after.name), 0)
             return at_s, await store.put_function(after, last)
 
-    async def _prepare(self, spec: FunctionSpec, version: FunctionVersion) -> dict[str, Preparation]:
+    async def _prepare(
+        self, spec: FunctionSpec, version: FunctionVersion, patience_s: float | None
+    ) -> dict[str, Preparation]:
+        """What each PoP makes of it. After `patience_s` those slower than the first are absent."""
         client = self._link.client
         request = wire.PrepareRequest(
             tenant=spec.tenant, name=spec.name, version=version.id, bundle=version.bundle
         )
         pops = [pop.code for pop in self._network.pops]
-        asked = [self._prepare_on(client, pop, wire.encode(request)) for pop in pops]
-        return dict(zip(pops, await asyncio.gather(*asked), strict=True))
+        asked = {
+            pop: asyncio.ensure_future(self._prepare_on(client, pop, wire.encode(request))) for pop in pops
+        }
+        try:
+            return await _answers(asked, patience_s)
+        finally:
+            for task in asked.values():
+                task.cancel()
 
     async def _prepare_on(self, client: Client, pop: str, request: bytes) -> Preparation:
         """One PoP's answer; a PoP that falls silent while it works is absent."""
         started_s = monotonic()
         subject = wire.prepare_subject(pop)
         asked = asyncio.ensure_future(client.request(subject, request, timeout=PREPARE_TIMEOUT_S))
-        while not asked.done():
-            await asyncio.wait({asked}, timeout=_LOOK_S)
-            if not asked.done() and self.presence.silent(pop, monotonic()):
-                asked.cancel()
-                return Absent()
         try:
+            while not asked.done():
+                await asyncio.wait({asked}, timeout=_LOOK_S)
+                if not asked.done() and self.presence.silent(pop, monotonic()):
+                    return Absent()
             reply = wire.decode((await asked).data, wire.PrepareReply)
         except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
             return Absent()
         except nats.errors.Error as error:
             raise RemoteError(f"NATS was lost while {pop} prepared ({error})", 503) from error
+        finally:
+            asked.cancel()
         if not reply.ok:
             return Refused(reply.message, reply.hint, reply.where)
         return Prepared(_ms_since(started_s))
@@ -198,10 +224,13 @@ class ControlPlane:
         if not candidates:
             return
         with contextlib.suppress(RemoteError):
-            functions = (await store.load()).specs.functions
-            named = {version.bundle for function in functions for version in function.versions}
-            for digest in candidates - named:
-                await store.delete_bundle(digest)
+            async with self._commit:
+                specs = (await store.load()).specs
+                if specs.unreadable:
+                    return  # nobody knows which bundles these name
+                named = {version.bundle for function in specs.functions for version in function.versions}
+                for digest in candidates - named:
+                    await store.delete_bundle(digest)
 
     async def _publish_network(self, store: Store) -> None:
         """Store the network's spec if the store has none, or another; certificates for its names first."""
@@ -216,6 +245,18 @@ class ControlPlane:
 
     async def _on_heartbeat(self, message: Msg) -> None:
         self.presence.heard(wire.decode(message.data, wire.Heartbeat), monotonic())
+
+
+async def _answers(
+    asked: dict[str, asyncio.Task[Preparation]], patience_s: float | None
+) -> dict[str, Preparation]:
+    """All answers; after `patience_s` those there are, if one of them is `Prepared`."""
+    await asyncio.wait(asked.values(), timeout=patience_s)
+    while open_ := [task for task in asked.values() if not task.done()]:
+        if any(task.done() and isinstance(task.result(), Prepared) for task in asked.values()):
+            break
+        await asyncio.wait(open_, return_when=asyncio.FIRST_COMPLETED)
+    return {pop: task.result() if task.done() else Absent() for pop, task in asked.items()}
 
 
 def _checked_manifest(name: str, data: bytes) -> BundleManifest:
@@ -245,6 +286,8 @@ def existing(specs: Specs, name: str) -> FunctionSpec:
 def _compiled(specs: Specs, after: FunctionSpec) -> NetworkSpec:
     if specs.network is None:
         raise RemoteError("the store has no network yet", 503, "try again in a moment")
+    others = [f for f in specs.functions if (f.tenant, f.name) != (after.tenant, after.name)]
+    compile_network(specs.network, [*others, after])  # last, so that a conflict is told as its own
     return compile_network(specs.network, with_function(specs, after).functions)
 
 

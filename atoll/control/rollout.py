@@ -4,7 +4,9 @@
 2. If one of them refuses, nothing is activated anywhere: the version in service stays untouched.
 3. A PoP that does not answer never blocks: it catches up from the store by itself.
 4. Activation is one compare-and-swap of the function's spec; each PoP answers with a receipt.
-5. Ten versions are kept; the one that serves and the one before it are never among the forgotten.
+5. A rollback mends something: a PoP that cannot run the version, or takes long, does not keep the others from
+   it. It is activated once one PoP has prepared and the rest have had their moment.
+6. Ten versions are kept; the one that serves and the one before it are never among the forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Final
 import msgspec
 
 from atoll.config.spec import FunctionSpec, FunctionVersion
-from atoll.errors import RemoteError
+from atoll.errors import AtollError, RemoteError
 
 KEPT_VERSIONS: Final = 10
 ID_LENGTH: Final = 16
@@ -23,6 +25,7 @@ ID_LENGTH: Final = 16
 ACTIVE: Final = "active"
 LATE: Final = "late"
 CATCHES_UP: Final = "catches up"
+REFUSED: Final = "refused"
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -47,25 +50,30 @@ Preparation = Prepared | Refused | Absent
 
 
 class PopReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """One PoP's part of a change. `late`: prepared, but no acknowledgement in time."""
+    """One PoP's part of a change.
 
-    state: str  # active | late | catches up
+    `late`: prepared, but no acknowledgement in time. `refused`: it cannot run what a rollback has activated
+    and serves what it served before.
+    """
+
+    state: str  # active | late | catches up | refused
     prepare_ms: float | None = None
     activate_ms: float | None = None
+    why: str = ""  # it refused, in the runtime's words
 
 
-def admit(preparations: Mapping[str, Preparation]) -> tuple[str, ...]:
-    """The PoPs whose receipts activation waits for.
+def admit(preparations: Mapping[str, Preparation], *, back: bool = False) -> tuple[str, ...]:
+    """The PoPs whose receipts activation waits for. `back`: for a rollback one is enough.
 
     Raises:
         RemoteError: a PoP refused (422), or none answered (503).
     """
+    ready = tuple(pop for pop, p in preparations.items() if isinstance(p, Prepared))
     refusals = {pop: p for pop, p in sorted(preparations.items()) if isinstance(p, Refused)}
-    if refusals:
+    if refusals and not (back and ready):
         pop, refusal = next(iter(refusals.items()))
         where = refusal.where or ", ".join(refusals)
         raise RemoteError(refusal.message, 422, refusal.hint or f"{pop} could not run it", where)
-    ready = tuple(pop for pop, p in preparations.items() if isinstance(p, Prepared))
     if not ready:
         raise RemoteError("no PoP answers", 503, "look at `atoll status`; start one with `atoll pop start`")
     return ready
@@ -79,6 +87,8 @@ def receipts(
 
 
 def _receipt(preparation: Preparation, activate_ms: float | None) -> PopReceipt:
+    if isinstance(preparation, Refused) and activate_ms is None:
+        return PopReceipt(state=REFUSED, why=str(AtollError(preparation.message, where=preparation.where)))
     if not isinstance(preparation, Prepared):
         state = CATCHES_UP if activate_ms is None else ACTIVE  # it may have come up meanwhile
         return PopReceipt(state=state, activate_ms=activate_ms)

@@ -160,12 +160,28 @@ class Store:
     async def put_bundle(self, data: bytes) -> str:
         """Store a bundle, once per content; its SHA-256."""
         digest = hashlib.sha256(data).hexdigest()
+        if not await self.has_bundle(digest):
+            with _translated("the bundle"):
+                await self._bundles.put(digest, data)
+        return digest
+
+    async def has_bundle(self, digest: str) -> bool:
+        """Whether the bundle is there."""
         with _translated("the bundle"):
             try:
                 await self._bundles.get_info(digest)
             except nats.js.errors.ObjectNotFoundError:
-                await self._bundles.put(digest, data)
-        return digest
+                return False
+        return True
+
+    async def bundles(self) -> set[str]:
+        """Every bundle that is there."""
+        with _translated("the bundles"):
+            try:
+                found = await self._bundles.list(ignore_deletes=True)
+            except nats.js.errors.NotFoundError:
+                return set()
+        return {info.name for info in found if info.name}
 
     async def get_bundle(self, digest: str) -> bytes:
         """The bundle of that SHA-256.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,6 +60,8 @@ class ScriptedAgent:
     def __init__(self, code: str) -> None:
         self.code = code
         self.refuses = ""
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.prepared: list[str] = []
         self._client: Client | None = None
         self._following: asyncio.Task[None] | None = None
@@ -77,6 +80,7 @@ class ScriptedAgent:
     async def _prepare(self, message: Msg) -> None:
         request = wire.decode(message.data, wire.PrepareRequest)
         self.prepared.append(request.version)
+        await self.may_answer.wait()
         reply = wire.PrepareReply(ok=not self.refuses, ms=1.0, message=self.refuses, where="index.js:1")
         await message.respond(wire.encode(reply))
 
@@ -238,7 +242,12 @@ class TestDeploy:
         await api.agents["nrt"].stop()
         change = await api.deployed("hello", "one")
         assert change["pops"]["lhr"]["state"] == "active"
-        assert change["pops"]["nrt"] == {"state": "catches up", "prepare_ms": None, "activate_ms": None}
+        assert change["pops"]["nrt"] == {
+            "state": "catches up",
+            "prepare_ms": None,
+            "activate_ms": None,
+            "why": "",
+        }
 
     async def test_no_pop_at_all_is_unavailable_and_nothing_changes(self, api: Running) -> None:
         for agent in api.agents.values():
@@ -272,6 +281,61 @@ class TestDeploy:
         assert set(statuses) <= {200, 409}
         versions = (await api.http.get("/v1/functions/hello/versions")).json()
         assert len(versions) == statuses.count(200)
+
+    async def test_a_deploy_that_fails_takes_no_bundle_from_one_of_the_same_content(
+        self, api: Running
+    ) -> None:
+        await api.deployed("other", "x", "mine.test/*")
+        lhr = api.agents["lhr"]
+        lhr.may_answer.clear()
+        first = asyncio.ensure_future(api.deploy("hello", "one"))
+        while len(lhr.prepared) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        api.agents["nrt"].refuses = "not today"
+        second = asyncio.ensure_future(api.deploy("hello", "one"))
+        while len(api.agents["nrt"].prepared) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        lhr.may_answer.set()
+        answers = [await first, await second]
+        assert [answer.status_code for answer in answers] == [200, 422]
+        digest = hashlib.sha256(tiny("hello", "one", ("hello.test/*",))).hexdigest()
+        assert await api.plane.store.has_bundle(digest)
+
+    async def test_a_bundle_that_went_meanwhile_is_not_activated(self, api: Running) -> None:
+        lhr = api.agents["lhr"]
+        lhr.may_answer.clear()
+        deploying = asyncio.ensure_future(api.deploy("hello", "one"))
+        while not lhr.prepared:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        (digest,) = await api.plane.store.bundles()
+        await api.plane.store.delete_bundle(digest)
+        lhr.may_answer.set()
+        answer = await deploying
+        assert (answer.status_code, answer.json()["hint"]) == (409, "deploy it again")
+        assert "removed meanwhile" in answer.json()["message"]
+        assert (await api.http.get("/v1/functions")).json() == []
+
+    async def test_what_failed_deploys_left_goes_with_the_next_session(self, api: Running) -> None:
+        kept = await api.deployed("hello", "one")
+        store = api.plane.store
+        await store.put_bundle(b"left by a deploy that was refused")
+        assert len(await store.bundles()) == 2
+        await api.link.client.close()
+        async with asyncio.timeout(10):
+            while api.plane.connected and api.plane.store is store:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await api.connected()
+        assert [name[:16] for name in await api.plane.store.bundles()] == [kept["version"]]
+
+    async def test_bundles_are_kept_while_a_spec_cannot_be_read(self, api: Running) -> None:
+        await api.deployed("hello", "one")
+        client = await nats.connect(api.url)
+        await (await client.jetstream().key_value("atoll")).put("fn.default.hello", b"{")
+        await client.close()
+        await api.deployed("other", "two")
+        assert len(await api.plane.store.bundles()) == 2
+        assert (await api.http.delete("/v1/functions/hello")).status_code == 200
+        assert [f["name"] for f in (await api.http.get("/v1/functions")).json()] == ["other"]
 
     @pytest.mark.parametrize(
         ("path", "content", "words"),
@@ -320,6 +384,32 @@ class TestRollback:
         assert (await api.http.post("/v1/functions/hello/rollback", json={"to": 7})).status_code == 404
         answer = await api.http.post("/v1/functions/nobody/rollback")
         assert (answer.status_code, answer.json()["hint"]) == (404, "deployed are: hello")
+
+    async def test_a_pop_that_refuses_does_not_keep_the_others_from_it(self, api: Running) -> None:
+        first = await api.deployed("hello", "one")
+        await api.deployed("hello", "two")
+        api.agents["nrt"].refuses = "no memory"
+        back = (await api.http.post("/v1/functions/hello/rollback")).json()
+        assert back["version"] == first["version"]
+        assert back["pops"]["lhr"]["state"] == "active"
+
+    async def test_a_pop_that_is_slow_is_not_waited_for(
+        self, api: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deployments, "ROLLBACK_PATIENCE_S", 0.1)
+        first = await api.deployed("hello", "one")
+        await api.deployed("hello", "two")
+        api.agents["nrt"].may_answer.clear()
+        async with asyncio.timeout(3):
+            back = (await api.http.post("/v1/functions/hello/rollback")).json()
+        assert back["version"] == first["version"]
+
+    async def test_that_no_pop_can_run_is_refused(self, api: Running) -> None:
+        await api.deployed("hello", "one")
+        await api.deployed("hello", "two")
+        for agent in api.agents.values():
+            agent.refuses = "no memory"
+        assert (await api.http.post("/v1/functions/hello/rollback")).status_code == 422
 
     async def test_a_body_that_is_no_order_is_refused(self, api: Running) -> None:
         answer = await api.http.post("/v1/functions/hello/rollback", json={"to": [1]})

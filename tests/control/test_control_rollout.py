@@ -53,6 +53,14 @@ class TestAdmit:
             rollout.admit({"nrt": Refused("no"), "lhr": Refused("no")})
         assert raised.value.where == "lhr, nrt"
 
+    def test_a_rollback_needs_one_that_can_run_it(self) -> None:
+        refused = Refused("no memory")
+        assert rollout.admit({"lhr": Prepared(1.0), "nrt": refused, "sin": Absent()}, back=True) == ("lhr",)
+        with pytest.raises(RemoteError, match="no memory"):
+            rollout.admit({"nrt": refused, "sin": Absent()}, back=True)
+        with pytest.raises(RemoteError, match="no PoP answers"):
+            rollout.admit({"sin": Absent()}, back=True)
+
     def test_nobody_there_is_unavailable(self) -> None:
         with pytest.raises(RemoteError, match="no PoP answers") as raised:
             rollout.admit({"lhr": Absent(), "nrt": Absent()})
@@ -65,12 +73,14 @@ def test_receipts_say_what_each_pop_did() -> None:
         "lhr": Prepared(8.0),
         "nrt": Absent(),
         "sin": Absent(),
+        "iad": Refused("no memory", where="index.js:1"),
     }
     assert rollout.receipts(preparations, {"sjc": 3.0, "sin": 4.0}) == {
         "sjc": PopReceipt(state="active", prepare_ms=9.0, activate_ms=3.0),
         "lhr": PopReceipt(state="late", prepare_ms=8.0),
         "nrt": PopReceipt(state="catches up"),
         "sin": PopReceipt(state="active", activate_ms=4.0),
+        "iad": PopReceipt(state="refused", why="index.js:1: no memory"),
     }
 
 

@@ -21,7 +21,7 @@ from atoll.node.logs import bound_log
 from atoll.node.process import Child, Launch, usage
 from atoll.wire.messages import ProcessInfo
 
-LOG_CHECK_S: Final = 10.0
+LOG_CHECK_S: Final = 1.0
 READY_TIMEOUT_S: Final = 20.0
 
 _log = logging.getLogger("atoll.supervisor")
@@ -213,5 +213,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOG_CHECK_S)
             own = [supervised.launch.log for supervised in self._supervised.values()]
-            for path in (*own, *self._other_logs()):
-                bound_log(path)
+            await asyncio.to_thread(self._bound_logs, own)
+
+    def _bound_logs(self, own: list[Path]) -> None:
+        """In a thread: a disk that is slow stops no restart."""
+        for path in (*own, *self._other_logs()):
+            bound_log(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from function_hosts import Bench, ask, open_log
 
 from atoll.errors import AtollError
+from atoll.functions.workers.host import LARGEST_FILE
 from atoll.functions.workers.process import FunctionHost
 from atoll.functions.workers.watchdog import Restarts
 
@@ -31,6 +33,11 @@ export default { fetch(request) {
     for (let i = 0; i < megabytes; i++) { kept.push(new Uint8Array(1 << 20).fill(1)); }
   } catch (error) { return new Response(`${error.name} after ${kept.length}`); }
   return new Response("all of it");
+} }"""
+
+TALKS = """export default { fetch() {
+  for (let i = 0; i < 20000; i++) { console.log("x".repeat(1000)); }
+  return new Response("said");
 } }"""
 
 
@@ -166,6 +173,19 @@ async def test_memory_outside_the_heap_is_limited(bench: Bench) -> None:
         name, _, count = more.body.decode().partition(" after ")
         assert name == "RangeError"
         assert 128 < int(count) < 300
+
+
+async def test_a_log_has_an_end_however_fast_it_is_written(bench: Bench) -> None:
+    host = await bench.script(TALKS)
+    pid = host.pid
+    answer = await ask(host.plan.socket)
+    assert answer is not None
+    assert answer.body == b"said"
+    assert bench.log.stat().st_size == LARGEST_FILE
+    os.truncate(bench.log, 0)
+    assert await ask(host.plan.socket) is not None
+    assert bench.log.stat().st_size == LARGEST_FILE
+    assert host.pid == pid
 
 
 async def test_stop_leaves_nothing(bench: Bench) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from atoll.node import logs
 
 
@@ -24,15 +26,26 @@ def test_a_large_log_is_set_aside_before_a_start(tmp_path: Path) -> None:
     assert (tmp_path / "edge.log.1").stat().st_size == logs.LARGEST + 1
 
 
-def test_a_large_log_is_set_aside_under_its_writer(tmp_path: Path) -> None:
-    path = tmp_path / "edge.log"
+def test_the_end_of_a_large_log_is_set_aside_under_its_writer(tmp_path: Path) -> None:
+    path, older = tmp_path / "edge.log", tmp_path / "edge.log.1"
+    older.touch(mode=0o644)
     fd = logs.open_log(path)
-    os.write(fd, b"x" * (logs.LARGEST + 1))
+    os.write(fd, b"x" * 2 * logs.LARGEST + b"last\n")
     logs.bound_log(path)
     os.write(fd, b"next\n")
     os.close(fd)
     assert path.read_bytes() == b"next\n"
-    assert (tmp_path / "edge.log.1").stat().st_size == logs.LARGEST + 1
+    assert older.stat().st_size == logs.LARGEST
+    assert older.read_bytes().endswith(b"xlast\n")
+    assert older.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_cannot_be_copied_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "edge.log"
+    path.write_bytes(b"x" * (logs.LARGEST + 1))
+    (tmp_path / "edge.log.1").mkdir()
+    logs.bound_log(path)
+    assert "edge.log is not kept to a size" in caplog.text
 
 
 def test_a_small_log_is_left_alone(tmp_path: Path) -> None:

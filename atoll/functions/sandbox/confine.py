@@ -21,7 +21,11 @@ class _Program(ctypes.Structure):
 
 
 def limit(limits: dict[str, int]) -> None:
-    """Set resource limits by name (`NOFILE`, `DATA`, ...), never above what is allowed already."""
+    """Set resource limits by name (`NOFILE`, `DATA`, ...), never above what is allowed already.
+
+    A write beyond `FSIZE` is an error to whoever writes, and does not end the process.
+    """
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for name, wanted in limits.items():
         which = getattr(resource, f"RLIMIT_{name}")
         _, hard = resource.getrlimit(which)

@@ -22,7 +22,8 @@ MEMORY_MB: Final = 128
 BASE_DATA_MB: Final = (
     560  # private writable memory that workerd sets aside before it runs anything (measured)
 )
-OPEN_FILES: Final = 4096
+OPEN_FILES: Final = 65536  # two for a request that waits for an answer of its own
+LARGEST_FILE: Final = 16 * 1024 * 1024  # of its log, however fast it writes: what is beyond is lost
 LONGEST_SOCKET_PATH: Final = 100
 
 PRELUDE: Final = resources.files(__package__).joinpath("prelude.js").read_text(encoding="utf-8")
@@ -129,7 +130,12 @@ def plan(host_id: HostId, bundle: Loaded, around: Surroundings, memory_mb: int =
         argv=(str(around.workerd), "serve", "--import-path", "/", str(config), "config"),
         env={},
         binds=_binds(bundle.directory, directory, around),
-        limits={"NOFILE": OPEN_FILES, "CORE": 0, "DATA": (BASE_DATA_MB + 2 * memory_mb) * 1024 * 1024},
+        limits={
+            "NOFILE": OPEN_FILES,
+            "FSIZE": LARGEST_FILE,
+            "CORE": 0,
+            "DATA": (BASE_DATA_MB + 2 * memory_mb) * 1024 * 1024,
+        },
     )
 
 

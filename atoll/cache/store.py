@@ -131,6 +131,7 @@ class Store:
     """Entries of one worker, evicted by `S3Fifo`."""
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY, max_object: int = DEFAULT_MAX_OBJECT) -> None:
+        self.capacity = capacity  # bytes
         self.purge_epoch = 0
         self._policy: S3Fifo[Key] = S3Fifo(capacity, max_object)
         self._resources: dict[bytes, _Resource] = {}

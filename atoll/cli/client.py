@@ -86,11 +86,18 @@ def _problem(response: httpx.Response) -> RemoteError:
 
 
 def _port(paths: Paths) -> int:
-    """Where the running network's API listens; the default when none runs."""
+    """Where this network's API listens.
+
+    Raises:
+        AtollError: it does not run. Whoever listens on the default port then is another network's, and this
+            one's token is not for it.
+    """
     try:
         return msgspec.json.decode(paths.endpoints_file.read_bytes(), type=Endpoints).api
-    except (OSError, msgspec.MsgspecError):
-        return Endpoints().api
+    except OSError:
+        raise AtollError("no network is running", "start one with `atoll up`") from None
+    except msgspec.MsgspecError as error:
+        raise AtollError(f"not a network's endpoints: {error}", "", str(paths.endpoints_file)) from error
 
 
 def _token(paths: Paths) -> str:

@@ -24,6 +24,7 @@ class OriginSpec(msgspec.Struct, frozen=True, kw_only=True):
     lat: float = 0.0
     lon: float = 0.0
     health_path: str = "/health"
+    tenant: str = DEFAULT_TENANT  # whose functions may name it
 
 
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ consumed here and go no further.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from time import time
 from typing import Final
@@ -18,6 +19,7 @@ import httptools
 
 from atoll.cache import keys
 from atoll.cache.store import Entry, Store
+from atoll.edge.accept import accept_headers, forwarded
 from atoll.edge.cached import CacheStep, entry_from
 from atoll.edge.origin import Origins
 from atoll.edge.relay import relay
@@ -26,6 +28,8 @@ from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, RequestBody
 from atoll.http.fields import Headers, get
 from atoll.http.limits import Limits
+
+_log = logging.getLogger("atoll.edge")
 
 MAX_OBJECT: Final = 16 * 1024 * 1024
 _DEFAULT_TIMEOUT_S: Final = 30.0
@@ -87,26 +91,29 @@ class BindingsApp:
         except RemoteError as error:
             text = str(error).encode()
             exchange.stream.respond(error.status, [(b"content-type", b"text/plain")], text + b"\n")
+        except Exception:  # noqa: BLE001 - one request's end: logged, and nobody waits for it
+            _log.exception("a function's request failed: %s", control.get(b"atoll-function"))
+            exchange.stream.abort()
 
     # --- outbound
 
     async def _outbound(self, exchange: Exchange, control: dict[bytes, bytes]) -> None:
-        timeout_s = _timeout_s(control.get(b"atoll-timeout-ms"))
-        backend = control.get(b"atoll-backend")
-        if backend is not None:
-            host = urlsplit(backend.decode("latin-1")).hostname or backend.decode("latin-1")
-            await self._to_origin(exchange, host, exchange.authority, timeout_s)
+        tenant = control.get(b"atoll-function", b"").partition(b"/")[0].decode("latin-1")
+        host = _backend_host(control.get(b"atoll-backend"))
+        named = host or exchange.authority.rsplit(b":", 1)[0].decode("latin-1")
+        origin = self._origins().by_host.get(named)
+        if origin is not None:
+            _check_owner(named, origin.spec.tenant, tenant)
+            timeout_s = _timeout_s(control.get(b"atoll-timeout-ms"))
+            await self._to_origin(exchange, named, exchange.authority, timeout_s)
             return
-        host = exchange.authority.rsplit(b":", 1)[0].decode("latin-1")
-        if host in self._origins().by_host:
-            await self._to_origin(exchange, host, exchange.authority, timeout_s)
-            return
-        site = self._table().site(exchange.authority)
+        site = self._table().site(exchange.authority) if not host else None
         route = site.route(exchange.target) if site is not None else None
         if site is None or route is None or not route.pool:
-            raise RemoteError(f"{host} is not in the network's name table", 530)
-        scheme = control.get(b"atoll-scheme", b"http")
-        await self._cache.run(exchange, site, route, scheme)
+            raise RemoteError(f"{named} is not in the network's name table", 530)
+        _check_owner(named, site.spec.tenant, tenant)
+        exchange.headers = [*accept_headers(exchange.headers), *forwarded(exchange.conn, site.host)]
+        await self._cache.run(exchange, site, route, control.get(b"atoll-scheme", b"http"))
 
     async def _to_origin(self, exchange: Exchange, host: str, authority: bytes, timeout_s: float) -> None:
         reader = await self._origins().fetch_backend(
@@ -155,6 +162,25 @@ class BindingsApp:
             return
         self._store.put(primary, exchange.headers, entry)
         exchange.stream.respond(204, [], b"")
+
+
+def _backend_host(backend: bytes | None) -> str:
+    """The host that `fetch`'s `backend` names, as a URL or by itself; empty when it names none.
+
+    Raises:
+        RemoteError: it is no URL.
+    """
+    text = (backend or b"").decode("latin-1")
+    try:
+        return urlsplit(text).hostname or text
+    except ValueError as error:
+        raise RemoteError(f"backend {text!r} is no URL: {error}", 530) from error
+
+
+def _check_owner(host: str, owner: str, tenant: str) -> None:
+    """A function reaches what is its tenant's; `tenant` is its host's word, which it cannot change."""
+    if owner != tenant:
+        raise RemoteError(f"{host} belongs to another tenant", 530)
 
 
 def _timeout_s(value: bytes | None) -> float:
@@ -214,10 +240,15 @@ class _ResponseParts:
     def __init__(self) -> None:
         self.headers: Headers = []
         self.body: list[bytes] = []
+        self.complete = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field."""
         self.headers.append((name.lower(), value))
+
+    def on_message_complete(self) -> None:
+        """The response ends."""
+        self.complete += 1
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -235,8 +266,11 @@ def parse_response(raw: bytes) -> tuple[int, Headers, bytes]:
     try:
         parser.feed_data(raw)
         status = parser.get_status_code()
-    except httptools.HttpParserError as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise RemoteError(f"no HTTP response in cache.put: {error}", 400) from error
+    framed = get(parts.headers, b"content-length") or get(parts.headers, b"transfer-encoding")
+    if parts.complete != 1 and (framed or parts.complete or b"\r\n\r\n" not in raw):
+        raise RemoteError("the response in cache.put is not whole, or more than one", 400)
     skipped = (b"transfer-encoding", b"content-length", b"connection")
     headers = [field for field in parts.headers if field[0] not in skipped]
     return status, headers, b"".join(parts.body)

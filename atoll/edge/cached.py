@@ -21,7 +21,7 @@ from atoll.edge.origin import Origins
 from atoll.edge.relay import body_length, relay, without_length, writable
 from atoll.edge.routing import Site
 from atoll.errors import RemoteError
-from atoll.http.exchange import Exchange
+from atoll.http.exchange import Exchange, Stream
 from atoll.http.fields import (
     Headers,
     format_http_date,
@@ -105,30 +105,53 @@ class CacheStep:
             return
         while True:
             entry = self._store.get(primary, exchange.headers)
-            decision = self._decide(entry, exchange)
-            if entry is not None and decision is rules.Decision.FRESH:
-                self._serve(exchange, primary, entry, HIT, b"")
-                return
-            if decision is rules.Decision.ONLY_IF_CACHED:
-                raise RemoteError("only-if-cached, and nothing usable is stored", 504)
-            if entry is not None and decision is rules.Decision.STALE:
-                self._serve(exchange, primary, entry, STALE, b"max-stale")
-                return
-            if entry is not None and decision is rules.Decision.STALE_WHILE_REVALIDATE:
-                self._serve(exchange, primary, entry, STALE, b"stale-while-revalidate")
-                self._refresh(exchange, site, route, primary, entry)
-                return
-            if entry is not None and self._origins().dark(route.pool) and self._covers(entry, route):
-                # Asking first would make this user wait for every origin in turn.
-                self._serve(exchange, primary, entry, STALE, b"no origin is healthy")
-                self._refresh(exchange, site, route, primary, entry)
+            if self._answered(exchange, site, route, primary, entry):
                 return
             flight = self._flights.get(self._flight_key(primary, exchange))
-            if flight is None:
+            if flight is None or not await asyncio.shield(flight.done):
                 break
-            if not await asyncio.shield(flight.done):
-                break
-        await self._lead(exchange, site, route, primary, entry)
+            found = self._store.get(primary, exchange.headers)
+            if found is not None and self._answers(found, exchange):
+                self._serve(exchange, primary, found, HIT, b"collapsed")
+                return
+        if not exchange.stream.gone:  # who has left while waiting asks for nothing any more
+            await self._lead(exchange, site, route, primary, entry)
+
+    def _answered(
+        self, exchange: Exchange, site: Site, route: RouteSpec, primary: bytes, entry: Entry | None
+    ) -> bool:
+        """Answer from what is stored, if that may be.
+
+        Raises:
+            RemoteError: the client wants nothing but what is stored, and there is nothing.
+        """
+        decision = self._decide(entry, exchange)
+        if decision is rules.Decision.ONLY_IF_CACHED:
+            raise RemoteError("only-if-cached, and nothing usable is stored", 504)
+        if entry is None:
+            return False
+        if decision is rules.Decision.FRESH:
+            self._serve(exchange, primary, entry, HIT, b"")
+        elif decision is rules.Decision.STALE:
+            self._serve(exchange, primary, entry, STALE, b"max-stale")
+        elif decision is rules.Decision.STALE_WHILE_REVALIDATE:
+            self._serve(exchange, primary, entry, STALE, b"stale-while-revalidate")
+            self._refresh(exchange, site, route, primary, entry)
+        elif self._origins().dark(route.pool) and self._covers(entry, route):
+            # Asking first would make this user wait for every origin in turn.
+            self._serve(exchange, primary, entry, STALE, b"no origin is healthy")
+            self._refresh(exchange, site, route, primary, entry)
+        else:
+            return False
+        return True
+
+    def _answers(self, entry: Entry, exchange: Exchange) -> bool:
+        """Whether the answer that was waited for is one to this request too, fresh for long or not.
+
+        The origin gave it after the request had come: that is as good as asking again (RFC 9111 §4).
+        """
+        asked = get(exchange.headers, b"cache-control") or get(exchange.headers, b"pragma")
+        return entry.response_time_s >= exchange.received_s and asked is None
 
     # --- fetching
 
@@ -190,10 +213,11 @@ class CacheStep:
         was_stale: bool,
     ) -> bool:
         cc = parse_cache_control(get_all(reader.headers, b"cache-control"))
-        verdict = rules.storability(exchange.method, exchange.headers, reader.status, reader.headers, cc)
+        method = b"GET" if was_stale else exchange.method  # what was really asked: see `_fill`
+        verdict = rules.storability(method, exchange.headers, reader.status, reader.headers, cc)
         length = body_length(reader.headers)
-        keep = verdict.store and exchange.method == b"GET" and (length is None or length <= MAX_OBJECT)
-        if was_stale and not keep:
+        keep = verdict.store and method == b"GET" and (length is None or length <= MAX_OBJECT)
+        if was_stale and not rules.storability(b"GET", [], reader.status, reader.headers, cc).store:
             self._store.purge(primary)  # the origin's last word is that nothing of it may be kept
         forward: status.Forward = "stale" if was_stale else self._kind_of_miss(primary)
         cache_status = status.forward(
@@ -208,7 +232,7 @@ class CacheStep:
         if body is None:
             return False
         entry = entry_from(
-            exchange.method, exchange.headers, reader.status, reader.headers, body, began_s, reader.received_s
+            method, exchange.headers, reader.status, reader.headers, body, began_s, reader.received_s
         )
         self._outcome.done(exchange, reader.status, len(body), MISS)
         return entry is not None and self._store.put(primary, exchange.headers, entry, epoch)
@@ -220,19 +244,25 @@ class CacheStep:
         stream = exchange.stream
         stream.start(reader.status, without_length(fields), length)
         parts: list[bytes] = []
-        size = 0
+        sent = size = 0
         try:
-            while data := await reader.read():
+            while size <= MAX_OBJECT and (data := await reader.read()):
                 size += len(data)
-                if size <= MAX_OBJECT:
-                    parts.append(data)
-                stream.write(data)
-                await writable(stream)
+                parts.append(data)
+                while sent < len(parts) and not stream.congested():
+                    stream.write(parts[sent])
+                    sent += 1
         except RemoteError:
             stream.abort()
             return None
-        stream.finish()
-        return b"".join(parts) if size <= MAX_OBJECT else None
+        whole = size <= MAX_OBJECT
+        if whole and sent == len(parts):
+            stream.finish()
+        else:  # a client that reads slowly keeps nobody else waiting for what is there
+            task = asyncio.ensure_future(_send_rest(stream, parts[sent:], None if whole else reader))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return b"".join(parts) if whole else None
 
     async def _pass(self, exchange: Exchange, site: Site, route: RouteSpec, why: bytes) -> int:
         """Straight to the origin and back; the response's status."""
@@ -306,7 +336,10 @@ class CacheStep:
     def _revalidated(
         self, exchange: Exchange, entry: Entry, reader: ResponseReader, began_s: float
     ) -> Entry | None:
-        merged = rules.update_stored(entry.headers, reader.headers)
+        fresh = reader.headers
+        if get(fresh, b"date") is None:  # RFC 9110 §6.6.1: else it would be as old as what it renews
+            fresh = [*fresh, (b"date", format_http_date(reader.received_s))]
+        merged = rules.update_stored(entry.headers, fresh)
         return entry_from(
             b"GET", exchange.headers, entry.status, merged, entry.body, began_s, reader.received_s
         )
@@ -361,6 +394,24 @@ class CacheStep:
     def _flight_key(self, primary: bytes, exchange: Exchange) -> bytes:
         vary = self._store.vary_of(primary)
         return primary + b"\0" + exchange.method + b"\0" + keys.vary_key(vary, exchange.headers)
+
+
+async def _send_rest(stream: Stream, rest: list[bytes], reader: ResponseReader | None) -> None:
+    """What a slow client has not had yet; `reader` has more where the body is too large to keep."""
+    try:
+        for data in rest:
+            stream.write(data)
+            await writable(stream)
+        while reader is not None and (data := await reader.read()):
+            if stream.gone:
+                reader.cancel()
+                return
+            stream.write(data)
+            await writable(stream)
+    except RemoteError:
+        stream.abort()
+        return
+    stream.finish()
 
 
 def entry_from(

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from atoll.config.spec import FunctionRuntime
 from atoll.edge.finish import BYPASS, HIT, MISS, Stamp, finish_headers, stamped
 from atoll.edge.geo import Geo, cf_blob
-from atoll.edge.log import record_head
+from atoll.edge.log import record_head, record_tail
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, PreparedHead, RequestBody, Stream
 from atoll.http.fields import Headers, get
@@ -47,10 +47,8 @@ class Edge(Protocol):
     def count(self, verdict: bytes) -> None:
         """A request has been answered."""
 
-    def record(
-        self, conn: ConnectionInfo, head: bytes, status: int, size: int, verdict: bytes, ms: float
-    ) -> None:
-        """A line of the access log; `head` is what `record_head` made."""
+    def record(self, conn: ConnectionInfo, tail: bytes) -> None:
+        """A line of the access log; `tail` is what `record_tail` made."""
 
 
 class Question:
@@ -74,6 +72,11 @@ class Question:
         self.headers = exchange.headers
         self.lines = render_request_lines(self.method, self.target, host, self.headers)
         self._log_head = record_head(self.method, self.authority, self.target)
+
+    @property
+    def size(self) -> int:
+        """See `HotEntry`: fields as parsed and as rendered, and the record's head."""
+        return 2 * len(self.lines) + len(self._log_head) + 128 * (len(self.headers) + 4)
 
     def h1(self, now_s: float) -> bytes | None:
         """See `HotEntry`: nothing is prepared."""
@@ -119,11 +122,11 @@ class Question:
         return Exchange(conn, stream, self.method, self.authority, self.target, self.headers, received_s)
 
     def answered(
-        self, conn: ConnectionInfo, status: int, size: int, verdict: bytes, duration_s: float
+        self, conn: ConnectionInfo, status: int, size: int, verdict: bytes, duration_s: float, trace: bytes
     ) -> None:
         """Count and log a response."""
         self._edge.count(verdict)
-        self._edge.record(conn, self._log_head, status, size, verdict, duration_s * 1000)
+        self._edge.record(conn, record_tail(self._log_head, status, size, verdict, duration_s * 1000, trace))
 
     def stamp(self, now_s: float, received_s: float) -> Stamp:
         """See `Edge.stamp`."""
@@ -152,7 +155,7 @@ class Prepared(PreparedHead):
 class FunctionCall(Call):
     """One request in a function, and the way of its response to the client."""
 
-    __slots__ = ("_conn", "_question", "_received_s", "_sent", "_status", "_stream", "_verdict")
+    __slots__ = ("_conn", "_question", "_received_s", "_sent", "_status", "_stream", "_trace", "_verdict")
 
     def __init__(
         self,
@@ -171,6 +174,7 @@ class FunctionCall(Call):
         self._status = 0
         self._sent = 0
         self._verdict = BYPASS
+        self._trace = b""
 
     def whole(self, head: ResponseHead, body: bytes) -> None:
         """See `Call`: the response is there at once, its head known."""
@@ -182,7 +186,8 @@ class FunctionCall(Call):
         if prepared.needs_date:
             more.append((b"date", stamp.date))
         self._stream.respond_prepared(prepared, more, body)
-        question.answered(self._conn, prepared.status, len(body), prepared.verdict, now_s - self._received_s)
+        took_s = now_s - self._received_s
+        question.answered(self._conn, prepared.status, len(body), prepared.verdict, took_s, stamp.trace)
 
     def head(self, status: int, headers: Headers) -> None:
         """See `Call`."""
@@ -192,8 +197,9 @@ class FunctionCall(Call):
         if size is None and not body_allowed(question.method, status):
             size = 0
         prepared = question.prepare(ResponseHead(status, headers, size))
-        self._status, self._verdict = status, prepared.verdict
-        self._stream.start(status, stamped(prepared.fields, question.stamp(time(), self._received_s)), size)
+        stamp = question.stamp(time(), self._received_s)
+        self._status, self._verdict, self._trace = status, prepared.verdict, stamp.trace
+        self._stream.start(status, stamped(prepared.fields, stamp), size)
 
     def data(self, data: bytes) -> None:
         """See `Call`."""
@@ -220,4 +226,4 @@ class FunctionCall(Call):
 
     def _answered(self) -> None:
         took_s = time() - self._received_s
-        self._question.answered(self._conn, self._status, self._sent, self._verdict, took_s)
+        self._question.answered(self._conn, self._status, self._sent, self._verdict, took_s, self._trace)

@@ -16,8 +16,9 @@ from atoll.http.exchange import ConnectionInfo, HotEntry, Stream
 from atoll.http.fields import Headers
 from atoll.http.render import field_lines, status_line
 
-_GENERATION: Final = 65_536
+_GENERATION: Final = 65_536  # keys
 MAX_BODY: Final = 64 * 1024
+_OBJECT: Final = 64  # what a small Python object costs beside its bytes
 
 
 class Hot:
@@ -94,6 +95,11 @@ class Hot:
         age, ttl = self._age_and_ttl(now_s)
         return [(b"age", b"%d" % age), (b"cache-status", b"atoll-%b; hit; ttl=%d" % (self._pop, ttl))]
 
+    @property
+    def size(self) -> int:
+        """See `HotEntry`: the response once rendered, the parts it is made of, and the record."""
+        return len(self._body) + 2 * len(self._head) + len(self.log_tail) + 16 * _OBJECT
+
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         """See `HotEntry`: prepared bytes are all there is."""
         raise NotImplementedError
@@ -113,9 +119,14 @@ class Hot:
 
 
 class HotTable:
-    """Request key (h1 bytes, or target and fields of h2) → what answers it, for one scheme."""
+    """Request key (h1 bytes, or target and fields of h2) → what answers it, for one scheme.
 
-    def __init__(self) -> None:
+    `budget` bounds the bytes of a generation: keys and answers are as many and as long as clients make them.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._bytes = 0
         self._young: dict[object, HotEntry] = {}
         self._old: dict[object, HotEntry] = {}
 
@@ -131,11 +142,15 @@ class HotTable:
 
     def add(self, key: object, hot: HotEntry) -> None:
         """Remember that `key` is answered by `hot`."""
-        if len(self._young) >= _GENERATION:
+        self._bytes += key_size(key) + hot.size
+        if len(self._young) >= _GENERATION or self._bytes > self.budget:
             self._old, self._young = self._young, {}
+            self._bytes = key_size(key) + hot.size
         self._young[key] = hot
 
-    def clear(self) -> None:
-        """Forget everything: the routing table has changed."""
-        self._young.clear()
-        self._old.clear()
+
+def key_size(key: object) -> int:
+    """Bytes that a key takes, roughly: its own and what Python adds for each part."""
+    if isinstance(key, bytes):
+        return len(key) + _OBJECT
+    return sum(map(key_size, key)) + _OBJECT if isinstance(key, tuple) else _OBJECT

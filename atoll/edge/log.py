@@ -85,12 +85,19 @@ def record_head(method: bytes, host: bytes, target: bytes) -> bytes:
     return b"," + msgspec.json.encode(fields)[1:-1]
 
 
-def record_tail(head: bytes, status: int, size: int, verdict: bytes, duration_ms: float) -> bytes:
-    """`head` and the part of a record that belongs to the response, with the line's end."""
-    return b'%b,"status":%d,"bytes":%d,"cache":"%b","ms":%.2f}\n' % (
+def record_tail(
+    head: bytes, status: int, size: int, verdict: bytes, duration_ms: float, trace: bytes = b""
+) -> bytes:
+    """`head` and the part of a record that belongs to the response, with the line's end.
+
+    `trace` is the response's `Atoll-Trace`; one from prepared bytes has none.
+    """
+    end = b'"trace":"%b"}\n' % trace if trace else b'"trace":null}\n'
+    return b'%b,"status":%d,"bytes":%d,"cache":"%b","ms":%.2f,%b' % (
         head,
         status,
         size,
         verdict.lower(),
         duration_ms,
+        end,
     )

@@ -16,14 +16,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from atoll.config.spec import NetworkSpec, OriginSpec, PoolSpec, PopSpec
-from atoll.errors import RemoteError
+from atoll.errors import AtollError, RemoteError
 from atoll.http.exchange import RequestBody
 from atoll.http.fields import Headers
-from atoll.http.upstream import ResponseReader, UpstreamPool, fetch, render_request
+from atoll.http.upstream import REPEATABLE, ResponseReader, UpstreamPool, fetch, render_request
 from atoll.internet.geography import great_circle_km
 
 _RETRY_STATUS: Final = frozenset((502, 503, 504))
-_REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _DEFAULT_POOL: Final = PoolSpec(name="", origins=())
 
 
@@ -33,6 +32,10 @@ class Origin:
     def __init__(self, spec: OriginSpec, connect_timeout_s: float) -> None:
         self.spec = spec
         parts = urlsplit(spec.url)
+        if parts.scheme != "http":
+            raise AtollError(
+                f"{spec.url!r} cannot be an origin's address", "http://host:port", f"origin {spec.host}"
+            )
         self.pool = UpstreamPool((parts.hostname or "", parts.port or 80), connect_timeout_s)
         self.up = True
         self._streak = 0
@@ -50,7 +53,7 @@ class Origin:
     def give_up(self) -> None:
         """End calls that wait for the first byte and may be repeated."""
         for call in tuple(self.pool.active):
-            if not call.started and call.body is None and call.request.split(b" ", 1)[0] in _REPEATABLE:
+            if not call.started and call.repeatable:
                 call.cancel()
                 call.failed(RemoteError("its health checks fail", 504))
 
@@ -110,7 +113,7 @@ class Origins:
             raise RemoteError(f"no pool named {pool_name}", 502)
         pool, order = found
         request = render_request(method, target, host, headers, body)
-        repeatable = body is None and method in _REPEATABLE
+        repeatable = body is None and method in REPEATABLE
         last = RemoteError("the pool has no origins", 502)
         candidates = self._candidates(order)
         for position, origin in enumerate(candidates):
@@ -119,7 +122,8 @@ class Origins:
             try:
                 reader = await fetch(origin.pool, request, body, patience_s)
             except RemoteError as error:
-                origin.observe(False, pool)
+                if error.status != 400:  # the client's own doing says nothing about the origin
+                    origin.observe(False, pool)
                 last = RemoteError(f"{origin.spec.host}: {error.message}", error.status)
                 if final:
                     raise last from error

@@ -7,6 +7,7 @@ state they share (routing table, store, origins, counters) is the `Edge` of the 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import time
 from typing import Final
@@ -17,6 +18,7 @@ from atoll.cache import rules
 from atoll.cache.store import Entry, Store
 from atoll.config.spec import RouteSpec, Snapshot
 from atoll.edge import pages
+from atoll.edge.accept import accept_headers, forwarded
 from atoll.edge.bindings import BindingsApp
 from atoll.edge.cached import CacheStep
 from atoll.edge.clock import Clock
@@ -34,9 +36,9 @@ from atoll.http.limits import Limits
 from atoll.http.upstream import UpstreamPool
 from atoll.wire.messages import EdgeStats
 
-_EDGE_FIELDS: Final = frozenset((b"cf-blob", b"cf-connecting-ip", b"cf-ipcountry", b"x-real-ip"))
-_FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
-_HOP: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"expect"))
+_log = logging.getLogger("atoll.edge")
+
+_HOT_SHARE: Final = 8  # a generation of known requests takes this part of the store's size beside it
 # A request that carries one of these is never answered from prepared bytes.
 _NOT_HOT: Final = frozenset((b"range", b"cache-control", b"pragma", b"authorization"))
 
@@ -83,7 +85,7 @@ class Edge:
             self.origins.close()
             self.origins = Origins(snapshot.pop, snapshot.network)
         for app in self.apps:
-            app.table.clear()
+            app.renew()
         sockets = {runtime.socket for runtime in snapshot.functions}
         for path in [path for path in self._pools if path not in sockets]:
             self._pools.pop(path).close()
@@ -115,9 +117,6 @@ class Edge:
 
     def route(self, exchange: Exchange) -> tuple[Site, RouteSpec] | None:
         """The site and route of a request, or None after it was answered here."""
-        if exchange.authority.startswith(HEALTH_HOST):
-            self.answer(exchange, 200, [(b"content-type", b"text/plain")], b"ok\n", b"detail=health")
-            return None
         site = self.table.site(exchange.authority)
         if site is None:
             known = self.table.known_hosts() if self.snapshot.network.development else []
@@ -156,6 +155,12 @@ class Edge:
             await self.cache.run(exchange, site, route, exchange.conn.scheme)
         except RemoteError as error:
             self.fail(exchange, error)
+        except Exception:  # noqa: BLE001 - one request's end: logged, and nobody waits for it
+            _log.exception("request failed: %r %r", exchange.authority, exchange.target)
+            if exchange.stream.started:
+                exchange.stream.abort()
+            else:
+                self.fail(exchange, RemoteError("internal error", 502))
 
     def fail(self, exchange: Exchange, error: RemoteError) -> None:
         """An error page that says why, also in `Cache-Status`."""
@@ -182,6 +187,7 @@ class Edge:
     ) -> Headers:
         """See `Outcome`."""
         stamp = self.stamp(time(), exchange.received_s, origin_ms)
+        exchange.trace = stamp.trace
         return stamped(finish_headers(headers, self.pop_bytes, verdict, cache_status), stamp)
 
     def stamp(self, now_s: float, received_s: float, origin_ms: float = 0.0) -> Stamp:
@@ -198,7 +204,8 @@ class Edge:
         """See `Outcome`."""
         self.count(verdict)
         head = record_head(exchange.method, exchange.authority, exchange.target)
-        self.record(exchange.conn, head, code, size, verdict, elapsed_ms(exchange))
+        tail = record_tail(head, code, size, verdict, elapsed_ms(exchange), exchange.trace)
+        self.record(exchange.conn, tail)
 
     def again(self) -> None:
         """A known request has arrived."""
@@ -216,17 +223,20 @@ class Edge:
         else:
             counters.bypass += 1
 
-    def record(
-        self, conn: ConnectionInfo, head: bytes, status: int, size: int, verdict: bytes, ms: float
-    ) -> None:
-        """A line of the access log; `head` is what `record_head` made."""
+    def record(self, conn: ConnectionInfo, tail: bytes) -> None:
+        """A line of the access log; `tail` is what `record_tail` made."""
         self.clock.tick(time())
-        self.log.add(conn, record_tail(head, status, size, verdict, ms))
+        self.log.add(conn, tail)
 
     def hit(self, exchange: Exchange, primary: bytes, entry: Entry) -> bool:
         """See `Outcome`: prepare the response, and remember the request's bytes for next time."""
-        app = exchange.notes
-        if not isinstance(app, PublicApp) or exchange.method != b"GET" or exchange.raw is None:
+        table = exchange.notes
+        if (
+            not isinstance(table, HotTable)
+            or b"x-forwarded-for" in entry.vary
+            or exchange.method != b"GET"
+            or exchange.raw is None
+        ):
             return False
         if entry.status != 200 or len(entry.body) > MAX_BODY:
             return False
@@ -236,7 +246,7 @@ class Edge:
             if name in _NOT_HOT:
                 return False
         hot = self._prepare(exchange, entry)
-        app.table.add(exchange.raw, hot)
+        table.add(exchange.raw, hot)
         now_s = time()
         if exchange.stream.protocol == "HTTP/2":
             prepared = hot.h2(now_s)
@@ -290,12 +300,17 @@ class PublicApp:
         self.edge = edge
         self.limits = edge.limits
         self.draining = False
-        self.table = HotTable()
+        self.table = HotTable(edge.store.capacity // _HOT_SHARE)
         self._counters = edge.counters
         self._clock = edge.clock
         self._log = edge.log
         edge.apps.append(self)
         self.hot: Callable[[object], HotEntry | None] = self.table.get
+
+    def renew(self) -> None:
+        """Forget all known requests: what routed them has changed, for those under way too."""
+        self.table = HotTable(self.table.budget)
+        self.hot = self.table.get
 
     def count_hot(self, conn: ConnectionInfo, entry: HotEntry, now_s: float) -> None:
         """See `App.count_hot`."""
@@ -318,6 +333,9 @@ class PublicApp:
     def handle(self, exchange: Exchange) -> None:
         """See `App.handle`: the pipeline."""
         edge = self.edge
+        if exchange.authority == HEALTH_HOST:
+            exchange.stream.respond(200, [(b"content-type", b"text/plain")], b"ok\n")
+            return
         self._counters.requests += 1
         edge.geo_of(exchange.conn)
         exchange.headers = accept_headers(exchange.headers)
@@ -328,35 +346,13 @@ class PublicApp:
         if route.function:
             edge.call_function(exchange, site, route.function, self.table)
             return
-        exchange.notes = self
+        exchange.notes = self.table  # of the snapshot that routes it
         if edge.cache.lookup(exchange, site, route):
             return
-        exchange.headers = [*exchange.headers, *forwarded(exchange)]
+        exchange.headers = [*exchange.headers, *forwarded(exchange.conn, site.host)]
         edge.start_task(exchange, site, route)
 
 
 def elapsed_ms(exchange: Exchange) -> float:
     """Since the request was received."""
     return (time() - exchange.received_s) * 1000
-
-
-def accept_headers(headers: Headers) -> Headers:
-    """A client's fields without those only the edge may set, and without hop-by-hop ones."""
-    return [
-        field
-        for field in headers
-        if not field[0].startswith(b"atoll-")
-        and field[0] not in _EDGE_FIELDS
-        and field[0] not in _FORWARDED
-        and field[0] not in _HOP
-    ]
-
-
-def forwarded(exchange: Exchange) -> Headers:
-    """Who asked, for origins."""
-    return [
-        (b"x-forwarded-for", exchange.conn.client_ip.encode()),
-        (b"x-forwarded-proto", exchange.conn.scheme),
-        (b"x-forwarded-host", exchange.authority),
-        (b"via", b"1.1 atoll"),
-    ]

@@ -156,7 +156,8 @@ def _seconds(argument: bytes | None) -> int:
     digits = _unquoted(argument or b"")
     if not digits.isdigit():
         return 0
-    return min(int(digits), MAX_DELTA_S) if len(digits.lstrip(b"0")) < 20 else MAX_DELTA_S
+    digits = digits.lstrip(b"0") or b"0"
+    return min(int(digits), MAX_DELTA_S) if len(digits) < 20 else MAX_DELTA_S
 
 
 def _add_fields(

@@ -59,6 +59,7 @@ class Stream(Protocol):
 
     protocol: str  # "HTTP/1.1", "HTTP/2"
     gone: bool  # the client has closed or reset
+    started: bool  # its head has been written
 
     def start(self, status: int, headers: Headers, length: int | None) -> None:
         """The final response's head; `length` is the body's, or None when it is not known yet."""
@@ -157,7 +158,8 @@ class Exchange:
 
     `headers` have lowercase names and no `Host`; `authority` is the request's host in lowercase, with port.
     `body` is None when the request has none. `raw` are the request's own bytes when they came in one piece
-    on h1, or the key the engine made of an h2 request: identical bytes mean an identical request.
+    on h1, or the key the engine made of an h2 request: identical bytes mean an identical request. `trace`
+    names the answer, once there is one.
     """
 
     __slots__ = (
@@ -171,6 +173,7 @@ class Exchange:
         "received_s",
         "stream",
         "target",
+        "trace",
     )
 
     def __init__(
@@ -193,6 +196,7 @@ class Exchange:
         self.raw: object | None = None
         self.received_s = received_s
         self.notes: object | None = None
+        self.trace = b""
 
 
 class HotEntry(Protocol):
@@ -205,6 +209,10 @@ class HotEntry(Protocol):
     @property
     def replays(self) -> bool:
         """Whether `replay` is what answers."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, roughly."""
 
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         """Answer the request again, on `stream`."""

@@ -49,6 +49,15 @@ class H1Connection(asyncio.Protocol):
         self._raw: bytes | None = None
         self._write_paused = False
         self._reading_paused = False
+        self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
+        self._starting = False
+        self._unsent = 0
+        self._moved_s = 0.0
+        self._began_s = 0.0
+        self._field_bytes = 0
+        self._silent = 0  # bytes of a body's framing since its last content
+        self._half_closed = False
+        self._last_word = b""
 
     # --- transport
 
@@ -59,7 +68,7 @@ class H1Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now_s = time()
         self.last_activity_s = now_s
-        if not self._in_message and self._current is None and not self.closing:
+        if not self._in_message and self._current is None and not (self.closing or self._write_paused):
             entry = self.app.hot(data)
             if entry is not None and self._served < self.app.limits.h1_requests and not self.app.draining:
                 wire = entry.h1(now_s)
@@ -77,8 +86,8 @@ class H1Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may shut its sending side and still wait for the answer (RFC 9112 §9.6).
-        if self._current is not None and not self._in_message:
-            self.closing = True
+        if (self._current is not None or self._queue) and not self._in_message:
+            self._half_closed = True
             return True
         return False
 
@@ -93,11 +102,15 @@ class H1Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
+        self._manage_reading()
 
     def resume_writing(self) -> None:
         self._write_paused = False
         if self._current is not None:
             self._current.drained()
+        else:
+            self._start_next()
+        self._manage_reading()
 
     @property
     def write_paused(self) -> bool:
@@ -112,10 +125,17 @@ class H1Connection(asyncio.Protocol):
         """Called every few seconds: end a connection that idles or sends too slowly."""
         quiet_s = now_s - self.last_activity_s
         limits = self.app.limits
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent:
+            self._moved_s = now_s
+        elif now_s - self._moved_s > limits.body_timeout_s:
+            self.transport.abort()  # the client does not read; `close` would wait for it for ever
+            return
+        self._unsent = unsent
         if self.idle():
             if quiet_s > limits.idle_timeout_s:
                 self.transport.close()
-        elif self._in_message and self._exchange is None and quiet_s > limits.head_timeout_s:
+        elif self._in_message and self._exchange is None and now_s - self._began_s > limits.head_timeout_s:
             self._refuse(408, "head timeout")
         elif self._in_message and self._exchange is not None and quiet_s > limits.body_timeout_s:
             self.transport.abort()
@@ -123,7 +143,7 @@ class H1Connection(asyncio.Protocol):
     # --- reading
 
     def _feed(self, data: bytes) -> None:
-        if self.closing:
+        if self.closing or self._deaf:
             return
         if self._in_message and self._exchange is None:
             self._head_size += len(data)
@@ -135,22 +155,36 @@ class H1Connection(asyncio.Protocol):
             if data and self._parser is not None:
                 self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(501, "upgrade is not supported here")
+            # RFC 9110 §7.8: ignored; the request has been dispatched and its response says `close`.
+            self._deaf = True
+            self._manage_reading()
             return
         except httptools.HttpParserError as error:
             if self._refusal is None:
                 self._refusal = (400, str(error) or "malformed request")
         if self._refusal is not None:
             self._refuse(*self._refusal)
+        elif self._in_message and self._silent_too_long(len(data)):
+            self._refuse(431, "too much framing around too little content")
         elif self._in_message and self._exchange is None and self._head_size > self.app.limits.head:
             self._refuse(431, "request head too large")
         else:
             self._manage_reading()
 
+    def _silent_too_long(self, received: int) -> bool:
+        """Trailers and chunk extensions: the parser keeps a field until it is complete, however long."""
+        self._silent = 0 if self._silent < 0 or self._exchange is None else self._silent + received
+        return self._silent > self.app.limits.head
+
     def _manage_reading(self) -> None:
         body = self._exchange.body if self._exchange is not None else None
         limits = self.app.limits
-        full = len(self._queue) >= limits.pipeline or (body is not None and body.buffered > limits.buffered)
+        full = (
+            self._deaf
+            or self._write_paused
+            or len(self._queue) >= limits.pipeline
+            or (body is not None and body.buffered > limits.buffered)
+        )
         if full and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()
@@ -161,6 +195,8 @@ class H1Connection(asyncio.Protocol):
     # --- parser callbacks
 
     def on_message_begin(self) -> None:
+        self._began_s = time()
+        self._field_bytes = self._silent = 0
         if self._in_message or self._current is not None:
             self._raw = None  # several requests in one piece
         self._in_message = True
@@ -175,7 +211,13 @@ class H1Connection(asyncio.Protocol):
             self._fail(414, "target too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._field_bytes += len(name) + len(value) + 4
+        if self._field_bytes > self.app.limits.head:
+            self._fail(431, "request head too large")
+        if self._exchange is not None:
+            return  # a trailer field: never merged into the head (RFC 9110 §6.5.1)
         name = name.lower()
+        value = value.strip(b" \t")
         if name == b"host":
             if self._host is not None:
                 self._fail(400, "more than one Host")
@@ -188,7 +230,11 @@ class H1Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         authority, target = self._authority_and_target()
         stream = H1Stream(self, self._parser.get_method())
-        stream.keep_alive = self._parser.should_keep_alive() and self._served < self.app.limits.h1_requests
+        stream.keep_alive = (
+            self._parser.should_keep_alive()
+            and not self._parser.should_upgrade()
+            and self._served < self.app.limits.h1_requests
+        )
         stream.version10 = self._parser.get_http_version() == "1.0"
         exchange = Exchange(self.info, stream, stream.method, authority, target, self._headers, time())
         length, chunked = self._framing(stream.version10)
@@ -203,6 +249,7 @@ class H1Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange
+        self._silent = -1
         if exchange is None or exchange.body is None:
             return
         if exchange.body.received + len(body) > self.app.limits.body:
@@ -220,7 +267,9 @@ class H1Connection(asyncio.Protocol):
             return
         stream = cast(H1Stream, exchange.stream)
         if stream.keep_alive and not stream.version10 and stream.method == b"GET":
-            exchange.raw = self._raw  # it may be recognised: what follows is the same every time
+            raw = self._raw
+            if raw is not None and raw.find(b"\r\n\r\n") == len(raw) - 4:  # one request and nothing else
+                exchange.raw = raw  # it may be recognised: what follows is the same every time
         self._raw = None
         self._dispatch(exchange)
 
@@ -278,39 +327,55 @@ class H1Connection(asyncio.Protocol):
         stream = cast(H1Stream, exchange.stream)
         self._served += 1
         stream.exchange = exchange
-        if self._current is None:
-            self._current = stream
-            self.app.handle(exchange)
-        else:
-            self._queue.append(stream)
+        self._queue.append(stream)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        """One after the other, never one inside another, and none while the client does not read."""
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            while self._queue and self._current is None and not (self._write_paused or self.closing):
+                self._current = stream = self._queue.popleft()
+                assert stream.exchange is not None
+                self.app.handle(stream.exchange)
+        finally:
+            self._starting = False
 
     def response_done(self, stream: H1Stream, keep_alive: bool) -> None:
         """`stream` has written its last byte: close, or go on with the next one."""
         self._current = None
         self.last_activity_s = time()
         body = stream.exchange.body if stream.exchange is not None else None
-        if not keep_alive or self.closing or (body is not None and not body.complete):
+        if self._last_word and keep_alive and not self._queue:
+            self.transport.write(self._last_word)
+            keep_alive = False
+        ended = self._half_closed and not self._queue
+        if not keep_alive or ended or self.closing or (body is not None and not body.complete):
             # A body that was not read to its end would be taken for the next request.
             self.closing = True
             self.transport.close()
             return
-        if self._queue:
-            following = self._queue.popleft()
-            self._current = following
-            assert following.exchange is not None
-            self.app.handle(following.exchange)
+        self._start_next()
         if self._reading_paused:
             self._manage_reading()
 
     def _refuse(self, status: int, reason: str) -> None:
         if self.closing:
             return
-        self.closing = True
         self.app.refused(self.info, status, reason)
+        text = f"{status} {reason}\n".encode()
+        head = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(text)
+        wire = b"".join((status_line(status), head, _CLOSE, b"\r\n", text))
+        own = self._exchange.stream if self._exchange is not None else None
+        if self._current is not None and self._current is not own:
+            self._deaf, self._last_word = True, wire  # the requests before it are answered first
+            self._manage_reading()
+            return
+        self.closing = True
         if self._current is None or not self._current.started:
-            text = f"{status} {reason}\n".encode()
-            head = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(text)
-            self.transport.write(b"".join((status_line(status), head, _CLOSE, b"\r\n", text)))
+            self.transport.write(wire)
         self.transport.close()
 
 

@@ -9,6 +9,7 @@ its connection and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from time import time
 from typing import cast
@@ -19,9 +20,12 @@ from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, Prepare
 from atoll.http.fields import Headers, valid_host
 from atoll.http.render import body_allowed
 
+GOOD_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+
 _ENHANCE_YOUR_CALM = 0xB
 _INTERNAL_ERROR = 0x2
 _CANCEL = 0x8
+_REFUSED_STREAM = 0x7
 _FORBIDDEN = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"te")
 )
@@ -42,6 +46,7 @@ class H2Connection(asyncio.Protocol):
         self._requests = 0
         self._resets = 0
         self._control = 0
+        self.sent = 0  # bytes of bodies: each 2 KiB may cost the client a WINDOW_UPDATE
         self._goaway = False
         self._batch = False
         self._write_paused = False
@@ -95,11 +100,11 @@ class H2Connection(asyncio.Protocol):
         """Called every few seconds: end a connection that idles or stalls."""
         quiet_s = now_s - self.last_activity_s
         limits = self.app.limits
+        if self.app.draining:
+            self.goaway()
         if self.idle():
             if quiet_s > limits.idle_timeout_s or self._goaway:
                 self.transport.close()
-            elif self.app.draining:
-                self.goaway()
         elif quiet_s > limits.body_timeout_s and any(s.stalled() for s in self._streams.values()):
             self.transport.abort()
 
@@ -137,6 +142,11 @@ class H2Connection(asyncio.Protocol):
 
     def _on_request(self, event: zttp.Request, now_s: float) -> None:
         stream_id = event.stream_id
+        if self._goaway and stream_id > self._last_stream:
+            self.engine.stream(stream_id).reset(
+                _REFUSED_STREAM
+            )  # GOAWAY told the client to repeat it elsewhere
+            return
         self._last_stream = max(stream_id, self._last_stream)
         self._requests += 1
         headers = cast(Headers, event.headers)
@@ -194,6 +204,8 @@ class H2Connection(asyncio.Protocol):
         limits = self.app.limits
         if len(self._streams) >= limits.h2_streams:
             return 503, "too many streams"
+        if target.translate(None, GOOD_TARGET):
+            return 400, "invalid byte in the target"
         if len(target) > limits.target:
             return 414, "target too long"
         if len(headers) > limits.fields:
@@ -235,7 +247,8 @@ class H2Connection(asyncio.Protocol):
 
     def _on_control(self) -> None:
         self._control += 1
-        if self._control > self.app.limits.h2_control + 10 * self._requests:
+        allowed = self.app.limits.h2_control + 10 * self._requests + self.sent // 2048
+        if self._control > allowed:
             self.app.refused(self.info, 429, "control frame flood")
             self.goaway(_ENHANCE_YOUR_CALM)
             self.closing = True
@@ -283,6 +296,15 @@ def _split_host(headers: Headers) -> tuple[bytes, Headers]:
     return host.lower(), fields
 
 
+def _sendable(headers: Headers) -> Headers:
+    """No connection fields (RFC 9113 §8.2); a space for each tab, which the engine refuses."""
+    return [
+        (name, value.replace(b"\t", b" ") if b"\t" in value else value)
+        for name, value in headers
+        if name not in _FORBIDDEN
+    ]
+
+
 class H2Stream:
     """A response on an HTTP/2 connection."""
 
@@ -305,7 +327,7 @@ class H2Stream:
         if self.gone:
             return
         self.started = True
-        fields = [field for field in headers if field[0] not in _FORBIDDEN]
+        fields = _sendable(headers)
         if length is not None and status >= 200 and status not in (204, 304):
             fields.append((b"content-length", b"%d" % length))
         end = length == 0 or not body_allowed(b"HEAD" if self._head else b"GET", status)
@@ -319,6 +341,7 @@ class H2Stream:
         if self.gone or self._head or not data:
             return
         self._connection.last_activity_s = time()
+        self._connection.sent += len(data)
         self._guard(self._stream.send_data, data)
         self._connection.flush()
 
@@ -338,13 +361,14 @@ class H2Stream:
         send = self._stream
         try:
             if self._head or not body or status in (204, 304):
-                send.send_response(status, headers, True)
+                send.send_response(status, _sendable(headers), True)
             else:
-                send.send_response(status, headers)
+                send.send_response(status, _sendable(headers))
+                self._connection.sent += len(body)
                 send.send_data(body)
                 send.end_message()
         except zttp.ProtocolError:
-            self._connection.goaway(_INTERNAL_ERROR)
+            self._reset()
         self._end()
 
     def respond_prepared(self, head: PreparedHead, more: Headers, body: bytes) -> None:
@@ -397,7 +421,15 @@ class H2Stream:
         try:
             call(*args)
         except zttp.ProtocolError:
+            self._reset()
             self.lost()
+            self._connection.stream_done(self.id)
+
+    def _reset(self) -> None:
+        """The engine refuses what we send: the client must not wait for the rest."""
+        with contextlib.suppress(zttp.ProtocolError):
+            self._stream.reset(_INTERNAL_ERROR)
+        self._connection.flush()
 
     def _end(self) -> None:
         self.gone = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from time import monotonic, time
 from typing import Final, cast
 
@@ -22,6 +23,7 @@ from atoll.errors import RemoteError
 from atoll.http.exchange import RequestBody
 from atoll.http.fields import Headers, get, strip_hop_by_hop
 
+REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _SWEEP_S: Final = 0.1
 _IDLE_S: Final = 30.0
 _MAX_IDLE: Final = 64
@@ -64,6 +66,7 @@ class Call:
         "deadline_s",
         "head_only",
         "pool",
+        "repeatable",
         "request",
         "retried",
         "started",
@@ -79,6 +82,8 @@ class Call:
         self.timeout_s = timeout_s
         self.deadline_s = 0.0
         self.head_only = request.startswith(b"HEAD ")
+        # RFC 9110 §9.2.2: who knows whether the origin acted on a POST before it died?
+        self.repeatable = body is None and request.partition(b" ")[0] in REPEATABLE
         self.retried = False
         self.started = False
         self.connection: _Connection | None = None
@@ -121,11 +126,13 @@ class Call:
     def pause(self) -> None:
         """Read no more for now."""
         if self.connection is not None:
+            self.deadline_s = inf  # it is not the origin that keeps us waiting
             self.connection.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
         if self.connection is not None:
+            self.deadline_s = self.pool.now_s + self.timeout_s
             self.connection.transport.resume_reading()
 
     # --- the request's body, as it arrives from the client
@@ -133,6 +140,7 @@ class Call:
     def body_data(self, data: bytes) -> None:
         """See `BodySink`."""
         if self.connection is not None:
+            self.deadline_s = self.pool.now_s + self.timeout_s
             self.connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def body_end(self) -> None:
@@ -142,7 +150,9 @@ class Call:
 
     def body_failed(self) -> None:
         """See `BodySink`."""
-        self.cancel()
+        if self in self.pool.active:
+            self.cancel()
+            self.failed(RemoteError("the request was cut short", 400))
 
 
 class UpstreamPool:
@@ -187,6 +197,7 @@ class UpstreamPool:
         if self._closed or len(self._idle) >= _MAX_IDLE:
             connection.transport.close()
         else:
+            connection.transport.resume_reading()  # the last call may have ended while it was paused
             connection.idle_since_s = self.now_s
             self._idle.append(connection)
 
@@ -338,7 +349,7 @@ class _Connection(asyncio.Protocol):
         if self._inside and self._until_close and exc is None:
             self.pool.active.discard(call)
             call.end()
-        elif self._used and not call.started and not call.retried and call.body is None:
+        elif self._used and not call.started and not call.retried and call.repeatable:
             self.pool.retry(call)
         else:
             self.pool.active.discard(call)
@@ -359,7 +370,7 @@ class _Connection(asyncio.Protocol):
             self._surplus = True  # more than was asked for: whose answer would the next one be?
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value.strip(b" \t")))
         self._size += len(name) + len(value)
         if self._size > _MAX_HEAD or len(self._headers) > _MAX_FIELDS:
             raise ValueError("response head too large")

@@ -42,6 +42,13 @@ def test_patterns_that_are_refused(pattern: str) -> None:
     assert raised.value.where == "routes of hello"
 
 
+def test_a_conflict_is_told_as_the_one_of_the_function_that_comes_last() -> None:
+    functions = [function("first", "www.example.com/*"), function("a-later-one", "www.example.com/*")]
+    with pytest.raises(RemoteError, match="a-later-one and first") as raised:
+        compile_sites((WWW,), functions)
+    assert raised.value.where == "routes of a-later-one"
+
+
 def test_a_new_host_becomes_a_site_named_after_the_function() -> None:
     sites = compile_sites((WWW,), [function("ab-test", "ab.example.com/*")])
     assert sites[1] == SiteSpec(

@@ -15,6 +15,7 @@ from atoll.http.proxy_protocol import build
 
 class FakeHot:
     replays = False
+    size = 0
 
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         raise AssertionError("prepared bytes are written, not replayed")
@@ -40,7 +41,7 @@ class FakeApp:
 
     def handle(self, exchange: Exchange) -> None:
         self.seen.append(exchange)
-        if exchange.target == b"/remember":
+        if exchange.target == b"/remember" and exchange.raw is not None:
             self.table[exchange.raw] = FakeHot()
         if exchange.body is not None:
             exchange.body.attach(Echo(exchange))
@@ -162,6 +163,55 @@ async def test_a_known_request_is_answered_without_the_pipeline() -> None:
     assert second.endswith(b"hot")
     assert other.endswith(b"GET g/remember")
     assert app.hot_count == 1
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /remember HTTP/1.1\r\nHost: h\r\n" + UPGRADE + b"\r\n",
+        b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n" + UPGRADE + b"\r\nhi",
+    ],
+)
+async def test_an_upgrade_is_ignored_and_what_follows_it_too(request_bytes: bytes) -> None:
+    app = FakeApp()
+    listener, address = listen(app)
+    for _ in range(2):
+        data = await talk(address, request_bytes + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert data.startswith(b"HTTP/1.1 200 OK")
+        assert data.count(b"HTTP/1.1 ") == 1
+        assert b"Connection: close" in data
+    listener.close()
+    assert len(app.seen) == 2
+
+
+async def test_a_tunnel_is_refused() -> None:
+    app = FakeApp()
+    listener, address = listen(app)
+    data = await talk(address, b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\nsecret")
+    listener.close()
+    assert data.startswith(b"HTTP/1.1 400 ")
+    assert app.seen == []
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /remember HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        b"GET /remember HTTP/1.0\r\nHost: h\r\n\r\n",
+        b"HEAD /remember HTTP/1.1\r\nHost: h\r\n\r\n",
+    ],
+)
+async def test_what_ends_otherwise_than_by_its_bytes_is_never_recognised(request_bytes: bytes) -> None:
+    app = FakeApp()
+    listener, address = listen(app)
+    await talk(address, request_bytes)
+    await talk(address, request_bytes)
+    listener.close()
+    assert app.hot_count == 0
+    assert len(app.seen) == 2
 
 
 async def test_the_proxy_header_names_the_client() -> None:

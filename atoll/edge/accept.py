@@ -1,0 +1,34 @@
+"""The first step: what of a request's fields goes any further, and what the edge says in their place. Pure.
+
+Fields that only the edge may set are dropped whoever sends them: `Atoll-*`, what tells a function where its
+client is, what tells an origin who asked. Fields for the next hop alone end here (RFC 9110 §7.6.1).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from atoll.http.exchange import ConnectionInfo
+from atoll.http.fields import Headers, strip_hop_by_hop
+
+_OURS: Final = frozenset((b"cf-blob", b"cf-connecting-ip", b"cf-ipcountry", b"x-real-ip"))
+_FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
+_HOP: Final = frozenset((b"expect",))
+
+
+def accept_headers(headers: Headers) -> Headers:
+    """A client's fields without those only the edge may set, and without hop-by-hop ones."""
+    return [
+        field
+        for field in strip_hop_by_hop(headers)
+        if not field[0].startswith(b"atoll-")
+        and field[0] not in _OURS
+        and field[0] not in _FORWARDED
+        and field[0] not in _HOP
+    ]
+
+
+def forwarded(conn: ConnectionInfo, host: bytes) -> Headers:
+    """Who asked, for origins. `host` is the site's own: what a client calls it is not part of a cache key."""
+    fields = [(b"x-forwarded-proto", conn.scheme), (b"x-forwarded-host", host), (b"via", b"1.1 atoll")]
+    return [(b"x-forwarded-for", conn.client_ip.encode()), *fields] if conn.client_ip else fields

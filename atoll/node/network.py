@@ -118,7 +118,7 @@ class Network:
             case "stop":
                 await pop.stop()
             case "start":
-                pop.start()
+                await pop.resume()
                 await self._until_up(pop)
             case _:
                 raise AtollError(f"a PoP cannot {action}", hint="it can kill, start, stop")

@@ -141,7 +141,7 @@ class PopSupervisor:
             await supervised.replace()
             return
         await supervised.stop()
-        supervised.start()
+        await supervised.resume()
         try:
             await asyncio.wait_for(supervised.ready.wait(), READY_TIMEOUT_S)
         except TimeoutError:

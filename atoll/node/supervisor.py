@@ -37,6 +37,7 @@ class Supervised:
         self._child: Child | None = None
         self._streak = 0
         self._stopping = asyncio.Event()
+        self._turn = asyncio.Lock()  # of who stops, resumes or replaces it
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -63,18 +64,30 @@ class Supervised:
             self._streak = 0
             self._keeper = asyncio.ensure_future(self._keep())
 
+    async def resume(self) -> None:
+        """Keep it running again; a stop that is under way comes to its end first."""
+        async with self._turn:
+            self.start()
+
     async def stop(self) -> None:
         """Stop it in order and leave it stopped."""
         self._stopping.set()
-        if self._child is not None:
-            await self._child.stop()
-        if self._keeper is not None:
-            await self._keeper
+        async with self._turn:
+            self._stopping.set()  # again: it may have been resumed meanwhile
+            if self._child is not None:
+                await self._child.stop()
+            await self._end()
 
     async def kill_and_leave(self) -> None:
         """SIGKILL it (its whole group if it has its own) and leave it stopped."""
         self._stopping.set()
-        self.kill()
+        self.kill()  # at once: whoever stops it in order is done sooner
+        async with self._turn:
+            self._stopping.set()
+            self.kill()
+            await self._end()
+
+    async def _end(self) -> None:
         if self._keeper is not None:
             await self._keeper
 
@@ -89,9 +102,21 @@ class Supervised:
         Raises:
             AtollError: the successor did not come up; the one before runs on.
         """
-        before = self._child
-        if before is None:
-            raise AtollError(f"{self.launch.name} is not running", hint="it is started again by itself")
+        async with self._turn:
+            before = self._child
+            if before is None or self._stopping.is_set():
+                raise AtollError(f"{self.launch.name} is not running", hint="it is started again by itself")
+            successor = await self._successor()
+            if self._child is not before or self._stopping.is_set():
+                await successor.stop()
+                hint = "it is started again by itself"
+                raise AtollError(f"{self.launch.name} ended while its successor started", hint)
+            self._child = successor
+            await before.stop()
+        _log.info("%s replaced: pid %d by %d", self.launch.name, before.pid, successor.pid)
+
+    async def _successor(self) -> Child:
+        """A second process, which serves."""
         serves = asyncio.Event()
         try:
             successor = await Child.start(self.launch, serves.set)
@@ -101,12 +126,15 @@ class Supervised:
         if not successor.serves:
             await successor.stop()
             raise AtollError(f"the new {self.launch.name} did not start", hint="look at `atoll logs`")
-        self._child = successor
-        await before.stop()
-        _log.info("%s replaced: pid %d by %d", self.launch.name, before.pid, successor.pid)
+        return successor
 
     async def _first_of(self, serves: asyncio.Event, child: Child) -> None:
-        waits = [asyncio.ensure_future(serves.wait()), asyncio.ensure_future(child.wait())]
+        """Wait until it serves or ended, or a stop makes it useless."""
+        waits = [
+            asyncio.ensure_future(serves.wait()),
+            asyncio.ensure_future(child.wait()),
+            asyncio.ensure_future(self._stopping.wait()),
+        ]
         await asyncio.wait(waits, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()

@@ -178,6 +178,70 @@ async def test_stop_during_the_start_leaves_nothing(supervisor: Supervisor, laun
     assert supervised.pid == 0
 
 
+def children() -> set[int]:
+    found = psutil.Process().children()
+    return {child.pid for child in found if child.status() != psutil.STATUS_ZOMBIE}
+
+
+async def test_what_dies_while_its_successor_starts_is_started_again_alone(
+    supervisor: Supervisor, launch: MakeLaunch
+) -> None:
+    before = children()
+    supervised = supervisor.run(launch())
+    await ready(supervised)
+    replacing = asyncio.ensure_future(supervised.replace())
+    await asyncio.sleep(0)
+    supervised.kill()
+    with pytest.raises(AtollError, match="ended while its successor started"):
+        await replacing
+    assert children() - before == {await ready(supervised)}
+    await asyncio.wait_for(supervised.stop(), 5)
+    assert children() == before
+
+
+async def test_two_replacements_happen_one_after_the_other(
+    supervisor: Supervisor, launch: MakeLaunch
+) -> None:
+    before = children()
+    supervised = supervisor.run(launch())
+    await ready(supervised)
+    await asyncio.gather(supervised.replace(), supervised.replace())
+    assert children() - before == {supervised.pid}
+    await asyncio.wait_for(supervised.stop(), 5)
+    assert children() == before
+
+
+async def test_a_stop_ends_a_replacement(supervisor: Supervisor, launch: MakeLaunch) -> None:
+    before = children()
+    supervised = supervisor.run(launch())
+    await ready(supervised)
+    supervised.launch = launch("silent")
+    replacing = asyncio.ensure_future(supervised.replace())
+    await asyncio.sleep(0.05)  # its successor is there, and never serves
+    await asyncio.wait_for(supervised.stop(), 5)
+    with pytest.raises(AtollError, match="did not start"):
+        await replacing
+    assert children() == before
+
+
+async def test_the_last_of_stop_resume_and_kill_counts(supervisor: Supervisor, launch: MakeLaunch) -> None:
+    supervised = supervisor.run(launch("stubborn"))
+    first = await ready(supervised)
+    stopping = asyncio.ensure_future(supervised.stop())
+    await asyncio.sleep(0)
+    await supervised.resume()
+    assert stopping.done()
+    assert await ready(supervised) != first
+    orders = [supervised.stop(), supervised.resume(), supervised.stop()]
+    await asyncio.wait_for(asyncio.gather(*orders), 10)
+    assert supervised.state == "stopped"
+    await supervised.resume()
+    await ready(supervised)
+    orders = [supervised.stop(), supervised.resume(), supervised.kill_and_leave()]
+    await asyncio.wait_for(asyncio.gather(*orders), 10)
+    assert (supervised.state, supervised.pid) == ("stopped", 0)
+
+
 async def test_a_group_dies_as_one(supervisor: Supervisor, launch: MakeLaunch, tmp_path: Path) -> None:
     script = "import subprocess,sys; p=subprocess.Popen(['sleep','60']); print(p.pid, flush=True); p.wait()"
     argv = (sys.executable, "-c", script)

@@ -96,9 +96,9 @@ class CacheStep:
         """
         primary = keys.primary_key(scheme, site.host, exchange.target)
         if exchange.method not in (b"GET", b"HEAD"):
-            code = await self._pass(exchange, site, route, b"fwd=method")
-            if rules.invalidated_by(exchange.method, code):
-                self._store.purge(primary)
+            reader = await self._pass(exchange, site, route, b"fwd=method")
+            if rules.invalidated_by(exchange.method, reader.status):
+                self._invalidate(exchange, site, reader.headers)
             return
         if not route.cache or route.consistency == "critical":
             await self._pass(exchange, site, route, b"fwd=bypass")
@@ -191,7 +191,7 @@ class CacheStep:
         if entry is not None and reader.status == 304:
             await reader.read_all(0)
             fresh = self._revalidated(exchange, entry, reader, began_s)
-            self._replace(primary, exchange, fresh, epoch)
+            self._replace(primary, exchange, reader, fresh, epoch)
             self._serve(exchange, primary, fresh or entry, MISS, b"revalidated", origin_ms)
             return fresh is not None
         if entry is not None and reader.status >= 500 and self._covers(entry, route):
@@ -217,8 +217,8 @@ class CacheStep:
         verdict = rules.storability(method, exchange.headers, reader.status, reader.headers, cc)
         length = body_length(reader.headers)
         keep = verdict.store and method == b"GET" and (length is None or length <= MAX_OBJECT)
-        if was_stale and not rules.storability(b"GET", [], reader.status, reader.headers, cc).store:
-            self._store.purge(primary)  # the origin's last word is that nothing of it may be kept
+        if was_stale:
+            self._forget_refused(primary, reader)
         forward: status.Forward = "stale" if was_stale else self._kind_of_miss(primary)
         cache_status = status.forward(
             self._pop, forward, fwd_status=reader.status, stored=keep, detail="" if keep else verdict.reason
@@ -264,8 +264,15 @@ class CacheStep:
             task.add_done_callback(self._tasks.discard)
         return b"".join(parts) if whole else None
 
-    async def _pass(self, exchange: Exchange, site: Site, route: RouteSpec, why: bytes) -> int:
-        """Straight to the origin and back; the response's status."""
+    def _invalidate(self, exchange: Exchange, site: Site, response: Headers) -> None:
+        """Forget what an unsafe request has changed, by either scheme (RFC 9111 §4.4)."""
+        for scheme in (b"http", b"https"):
+            self._store.purge(keys.primary_key(scheme, site.host, exchange.target))
+            for related in keys.related_keys(scheme, site.host, exchange.target, response):
+                self._store.purge(related)
+
+    async def _pass(self, exchange: Exchange, site: Site, route: RouteSpec, why: bytes) -> ResponseReader:
+        """Straight to the origin and back; the response, passed on already."""
         began_s = time()
         reader, _ = await self._origins().fetch(
             route.pool, exchange.method, exchange.target, site.host, exchange.headers, exchange.body
@@ -275,7 +282,7 @@ class CacheStep:
         fields = self._outcome.headers(exchange, reader.headers, BYPASS, cache_status, origin_ms)
         await relay(reader, exchange.stream, fields)
         self._outcome.done(exchange, reader.status, body_length(reader.headers) or 0, BYPASS)
-        return reader.status
+        return reader
 
     def _refresh(
         self, exchange: Exchange, site: Site, route: RouteSpec, primary: bytes, entry: Entry
@@ -313,7 +320,7 @@ class CacheStep:
                 fresh = entry_from(
                     b"GET", exchange.headers, reader.status, reader.headers, body, began_s, reader.received_s
                 )
-            stored = reader.status < 500 and self._replace(primary, exchange, fresh, epoch)
+            stored = self._replace(primary, exchange, reader, fresh, epoch)
         except RemoteError:
             stored = False  # the stale response goes on being served for as long as its rules allow
         finally:
@@ -323,12 +330,25 @@ class CacheStep:
 
     # --- storing and serving
 
-    def _replace(self, primary: bytes, exchange: Exchange, entry: Entry | None, epoch: int) -> bool:
-        """Store what a revalidation brought; drop what was stored when it brought nothing storable."""
-        if entry is None:
-            self._store.purge(primary)
+    def _replace(
+        self, primary: bytes, exchange: Exchange, reader: ResponseReader, entry: Entry | None, epoch: int
+    ) -> bool:
+        """Store what a revalidation brought; an error leaves what was stored, to stand in."""
+        if reader.status >= 500 or reader.status == 429:
             return False
-        return self._store.put(primary, exchange.headers, entry, epoch)
+        if entry is not None:
+            return self._store.put(primary, exchange.headers, entry, epoch)
+        self._forget_refused(primary, reader)
+        return False
+
+    def _forget_refused(self, primary: bytes, reader: ResponseReader) -> None:
+        """Drop what is stored if the origin's last word is that nothing of it may be kept, by whomever.
+
+        A client's own `no-store` or credentials keep only its own response out.
+        """
+        cc = parse_cache_control(get_all(reader.headers, b"cache-control"))
+        if not rules.storability(b"GET", [], reader.status, reader.headers, cc).store:
+            self._store.purge(primary)
 
     def _kind_of_miss(self, primary: bytes) -> status.Forward:
         return "vary-miss" if primary in self._store else "uri-miss"
@@ -353,8 +373,8 @@ class CacheStep:
         detail: bytes,
         origin_ms: float = 0.0,
     ) -> None:
-        if verdict is HIT and self._outcome.hit(exchange, primary, entry):
-            return
+        if verdict is HIT and not detail and self._outcome.hit(exchange, primary, entry):
+            return  # fresh, and for more than this one request
         age_s = rules.current_age_s(entry.initial_age_s, entry.response_time_s, time())
         ttl = int(entry.lifetime_s - age_s)
         if verdict is MISS:

@@ -14,7 +14,6 @@ HIT: Final = b"HIT"
 MISS: Final = b"MISS"
 STALE: Final = b"STALE"
 BYPASS: Final = b"BYPASS"
-_OURS: Final = frozenset((b"x-edge-location", b"atoll-trace"))
 
 
 class Stamp(NamedTuple):
@@ -34,13 +33,18 @@ def finish_headers(headers: Headers, pop: bytes, verdict: bytes, cache_status: b
         name = field[0]
         if name == b"cache-status":
             status = field[1] + b", " + status
-        elif name not in _OURS:
+        elif name != b"x-edge-location" and not name.startswith(b"atoll-"):
             has_cache = has_cache or name == b"x-cache"
             fields.append(field)
     if not has_cache:
         fields.append((b"x-cache", verdict))
     fields += ((b"x-edge-location", pop), (b"cache-status", status))
     return fields
+
+
+def without_verdict(headers: Headers) -> Headers:
+    """`headers` of an origin: what another cache made of it is not this one's `X-Cache`."""
+    return [field for field in headers if field[0] != b"x-cache"]
 
 
 def stamped(headers: Headers, stamp: Stamp) -> Headers:

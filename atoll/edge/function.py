@@ -24,6 +24,7 @@ from atoll.http.render import body_allowed, field_lines
 from atoll.http.upstream import Call, ResponseHead, UpstreamPool, render_request_lines
 
 TIMEOUT_S: Final = 30.0
+MOST_AT_ONCE: Final = 1000  # requests in one function of this worker: a host has descriptors for them
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
@@ -93,6 +94,10 @@ class Question:
 
     def ask(self, conn: ConnectionInfo, stream: Stream, body: RequestBody | None, received_s: float) -> None:
         """Send the request; the response goes to `stream`."""
+        if len(self.pool.active) >= MOST_AT_ONCE:
+            busy = RemoteError(f"{MOST_AT_ONCE} requests are in it already", 503)
+            self.fail(self.exchange(conn, stream, received_s), busy)
+            return
         who = conn.upstream_fields or self._introduce(conn, stream)
         end = b"\r\n" if body is None else b"Transfer-Encoding: chunked\r\n\r\n"
         call = FunctionCall(self, b"%b%b%b" % (self.lines, who, end), conn, stream, body, received_s)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from atoll.cache import rules
 from atoll.cache.store import Entry
 from atoll.http.exchange import ConnectionInfo, HotEntry, Stream
 from atoll.http.fields import Headers
@@ -34,7 +35,6 @@ class Hot:
         "_node",
         "_pop",
         "_second",
-        "_stored_age_s",
         "_until_s",
         "_wire",
         "entry",
@@ -49,8 +49,7 @@ class Hot:
         self._node = entry.node
         self._body = entry.body
         self._head = status_line(entry.status) + field_lines(fields)
-        self._stored_age_s = entry.initial_age_s - entry.response_time_s
-        self._until_s = entry.lifetime_s - self._stored_age_s
+        self._until_s = entry.response_time_s + entry.lifetime_s - entry.initial_age_s
         self._second = self._h2_second = -1
         self._wire = b""
         self._h2: tuple[Headers, bytes] = ([], b"")
@@ -58,7 +57,7 @@ class Hot:
     def h1(self, now_s: float) -> bytes | None:
         """See `HotEntry.h1`."""
         second = int(now_s)
-        if second == self._second and self.entry.live:
+        if second == self._second and self.entry.live and now_s < self._until_s:
             return self._wire
         if not self._usable(now_s):
             return None
@@ -77,7 +76,7 @@ class Hot:
     def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
         """See `HotEntry.h2`."""
         second = int(now_s)
-        if second == self._h2_second and self.entry.live:
+        if second == self._h2_second and self.entry.live and now_s < self._until_s:
             return self._h2
         if not self._usable(now_s):
             return None
@@ -114,8 +113,9 @@ class Hot:
         return self.entry.live and now_s < self._until_s
 
     def _age_and_ttl(self, now_s: float) -> tuple[int, int]:
-        age = int(now_s + self._stored_age_s)
-        return max(age, 0), int(self._until_s - now_s)
+        entry = self.entry
+        age_s = rules.current_age_s(entry.initial_age_s, entry.response_time_s, now_s)
+        return int(age_s), int(entry.lifetime_s - age_s)
 
 
 class HotTable:

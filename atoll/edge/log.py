@@ -65,8 +65,8 @@ class AccessLog:
 
     def _rotate(self) -> None:
         os.replace(self._path, self._path.with_suffix(".log.1"))
-        os.close(self._fd)
-        self._fd = self._open()
+        old, self._fd = self._fd, self._open()  # should it fail, the records go on into the old file
+        os.close(old)
 
 
 def connection_prefix(conn: ConnectionInfo, city: str) -> bytes:

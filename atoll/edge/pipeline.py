@@ -22,7 +22,7 @@ from atoll.edge.accept import accept_headers, forwarded
 from atoll.edge.bindings import BindingsApp
 from atoll.edge.cached import CacheStep
 from atoll.edge.clock import Clock
-from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, stamped
+from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, stamped, without_verdict
 from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
 from atoll.edge.hot import MAX_BODY, Hot, HotTable
@@ -80,10 +80,12 @@ class Edge:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` from now on. Requests under way end as they began."""
+        same = self.origins.same(snapshot.network)
+        origins = self.origins if same else Origins(snapshot.pop, snapshot.network)
         self._load(snapshot)
-        if not self.origins.same(snapshot.network):
+        if not same:
             self.origins.close()
-            self.origins = Origins(snapshot.pop, snapshot.network)
+            self.origins = origins
         for app in self.apps:
             app.renew()
         sockets = {runtime.socket for runtime in snapshot.functions}
@@ -91,11 +93,12 @@ class Edge:
             self._pools.pop(path).close()
 
     def _load(self, snapshot: Snapshot) -> None:
+        table, geo = compile_table(snapshot), GeoTable(snapshot)  # either may refuse: nothing is half applied
         self.snapshot = snapshot
         self.pop = snapshot.pop.code
         self.pop_bytes = self.pop.encode()
-        self.table: Table = compile_table(snapshot)
-        self.geo = GeoTable(snapshot)
+        self.table: Table = table
+        self.geo = geo
 
     def drain(self) -> None:
         """Ask clients to go with their next response."""
@@ -188,7 +191,8 @@ class Edge:
         """See `Outcome`."""
         stamp = self.stamp(time(), exchange.received_s, origin_ms)
         exchange.trace = stamp.trace
-        return stamped(finish_headers(headers, self.pop_bytes, verdict, cache_status), stamp)
+        fields = finish_headers(without_verdict(headers), self.pop_bytes, verdict, cache_status)
+        return stamped(fields, stamp)
 
     def stamp(self, now_s: float, received_s: float, origin_ms: float = 0.0) -> Stamp:
         """What belongs to one response that leaves now."""
@@ -261,7 +265,10 @@ class Edge:
         return True
 
     def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
-        fields = [*entry.headers, (b"x-cache", HIT), (b"x-edge-location", self.pop_bytes)]
+        kept = without_verdict(entry.headers)
+        fields = [
+            field for field in finish_headers(kept, self.pop_bytes, HIT, b"") if field[0] != b"cache-status"
+        ]
         head = record_head(b"GET", exchange.authority, exchange.target)
         tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
         return Hot(entry, self.pop_bytes, fields, tail)

@@ -23,6 +23,9 @@ from atoll.http.h2 import H2Connection
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _PEEK: Final = 536  # the longest PROXY v2 header we take (16 + 216, with TLVs to spare)
+LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
+_FIRST_PAUSE_S: Final = 0.005
+_LONGEST_PAUSE_S: Final = 0.1
 _BATCH: Final = 64  # connections accepted in one turn of the loop
 
 
@@ -30,9 +33,15 @@ class Listener:
     """One listening socket of a worker: accepts until closed, keeps its open connections."""
 
     def __init__(
-        self, app: App, sock: socket.socket, tls: ssl.SSLContext | None = None, trusted: bool = False
+        self,
+        app: App,
+        sock: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        trusted: bool = False,
+        proxies: frozenset[str] = LOOPBACK,
     ) -> None:
         self._app = app
+        self._proxies = proxies  # whose PROXY header is believed
         self._sock = sock
         self._tls = tls
         self._trusted = trusted
@@ -54,6 +63,11 @@ class Listener:
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
 
+    @property
+    def busy(self) -> int:
+        """Connections, those included that have not said yet what they are."""
+        return len(self.connections) + len(self._tasks)
+
     def forget(self, connection: H1Connection | H2Connection) -> None:
         """`connection` has ended."""
         self.connections.discard(connection)
@@ -68,7 +82,7 @@ class Listener:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._pause()
                 return
-            if len(self.connections) >= self._app.limits.connections:
+            if self.busy >= self._app.limits.connections:
                 client.close()
                 continue
             client.setblocking(False)
@@ -116,17 +130,18 @@ class Listener:
         if self._trusted:
             return ConnectionInfo("", 0, scheme), b""
         ip, port = cast(tuple[str, int], address)[:2]
+        if ip not in self._proxies:
+            return ConnectionInfo(ip, port, scheme), await self._first_clear(client, b"")
         first = await self._peek(client, 1)
-        if not proxy_protocol.is_prefix(first):
-            return ConnectionInfo(ip, port, scheme), await self._first_clear(client, first)
-        parsed = proxy_protocol.parse(first)
-        while parsed is None:
-            first = await self._peek(client, len(first) + 1)
+        while proxy_protocol.is_prefix(first):
             parsed = proxy_protocol.parse(first)
-        client.recv(parsed.length)
-        if parsed.source_ip:
-            ip, port = parsed.source_ip, parsed.source_port
-        return ConnectionInfo(ip, port, scheme), await self._first_clear(client, b"")
+            if parsed is not None:
+                client.recv(parsed.length)
+                ip, port = (parsed.source_ip, parsed.source_port) if parsed.source_ip else (ip, port)
+                first = b""
+                break
+            first = await self._peek(client, len(first) + 1)
+        return ConnectionInfo(ip, port, scheme), await self._first_clear(client, first)
 
     async def _first_clear(self, client: socket.socket, seen: bytes) -> bytes:
         if self._tls is not None:
@@ -137,24 +152,24 @@ class Listener:
         return first
 
     async def _peek(self, client: socket.socket, at_least: int) -> bytes:
+        pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 data = client.recv(_PEEK, socket.MSG_PEEK)
             except BlockingIOError:
-                data = None
+                await self._readable(client)
+                continue
             if data == b"":
                 raise ConnectionResetError("closed before its first byte")
-            if data is not None and len(data) >= at_least:
+            if len(data) >= at_least:
                 return data
-            if data is not None and len(data) >= _PEEK:
+            if len(data) >= _PEEK:
                 raise RemoteError("first bytes make no sense", 400)
-            await self._readable(client, 0.0 if data is None else 0.005)
-
-    async def _readable(self, client: socket.socket, pause_s: float) -> None:
-        if pause_s:
             # Bytes we have peeked at keep the socket readable: only time can bring the rest.
             await asyncio.sleep(pause_s)
-            return
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _readable(self, client: socket.socket) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(client.fileno(), _set, ready)
         try:

@@ -105,7 +105,7 @@ class BodySink(Protocol):
 class RequestBody:
     """A request's body: buffered until a sink is attached, then passed on as it arrives."""
 
-    __slots__ = ("_chunks", "_sink", "buffered", "complete", "failed", "on_flow", "received")
+    __slots__ = ("_chunks", "_sink", "blocked", "buffered", "complete", "failed", "on_flow", "received")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -114,7 +114,18 @@ class RequestBody:
         self.failed = False
         self.received = 0
         self.buffered = 0
+        self.blocked = False  # whoever takes it cannot take more now
         self.on_flow: Callable[[], None] | None = None  # the engine looks at `buffered` again
+
+    def full(self, limit: int) -> bool:
+        """Whether no more of it should be read for now."""
+        return self.blocked or self.buffered > limit
+
+    def block(self, blocked: bool) -> None:
+        """The one who takes it has no room, or has room again."""
+        self.blocked = blocked
+        if self.on_flow is not None:
+            self.on_flow()
 
     def attach(self, sink: BodySink) -> None:
         """Hand over what is buffered and pass on what comes."""

@@ -16,6 +16,7 @@ from atoll.http.dates import format_http_date, parse_http_date
 
 __all__ = [
     "ANY_STALENESS",
+    "GOOD_TARGET",
     "HOP_BY_HOP",
     "MAX_DELTA_S",
     "CacheControl",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 Headers = list[tuple[bytes, bytes]]
+
+GOOD_TARGET: Final = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+"""What a request target may consist of (RFC 9112 §3.2): no space, no fragment, nothing beyond ASCII."""
 
 HOP_BY_HOP: Final = frozenset(
     {

@@ -17,10 +17,10 @@ from typing import cast
 import httptools
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, PreparedHead, RequestBody
-from atoll.http.fields import Headers, valid_host
+from atoll.http.fields import GOOD_TARGET, Headers, get, valid_host
+from atoll.http.pace import Outflow
 from atoll.http.render import body_allowed, field_lines, field_prefix, status_line
 
-_GOOD_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 _CLOSE = b"Connection: close\r\n"
 _HOT_MAX_HEAD = 2048
 
@@ -51,8 +51,7 @@ class H1Connection(asyncio.Protocol):
         self._reading_paused = False
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
         self._starting = False
-        self._unsent = 0
-        self._moved_s = 0.0
+        self._outflow = Outflow()
         self._began_s = 0.0
         self._field_bytes = 0
         self._silent = 0  # bytes of a body's framing since its last content
@@ -106,6 +105,7 @@ class H1Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._outflow.moved()
         if self._current is not None:
             self._current.drained()
         else:
@@ -125,14 +125,9 @@ class H1Connection(asyncio.Protocol):
         """Called every few seconds: end a connection that idles or sends too slowly."""
         quiet_s = now_s - self.last_activity_s
         limits = self.app.limits
-        unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent < self._unsent:
-            self._moved_s = now_s
-        elif now_s - self._moved_s > limits.body_timeout_s:
+        if self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, limits.body_timeout_s):
             self.transport.abort()  # the client does not read; `close` would wait for it for ever
-            return
-        self._unsent = unsent
-        if self.idle():
+        elif self.idle():
             if quiet_s > limits.idle_timeout_s:
                 self.transport.close()
         elif self._in_message and self._exchange is None and now_s - self._began_s > limits.head_timeout_s:
@@ -183,7 +178,7 @@ class H1Connection(asyncio.Protocol):
             self._deaf
             or self._write_paused
             or len(self._queue) >= limits.pipeline
-            or (body is not None and body.buffered > limits.buffered)
+            or (body is not None and body.full(limits.buffered))
         )
         if full and not self._reading_paused:
             self._reading_paused = True
@@ -244,7 +239,6 @@ class H1Connection(asyncio.Protocol):
             self._raw = None
         self._exchange = exchange
         if length or chunked:
-            self._expect_continue(stream.version10)
             self._dispatch(exchange)
 
     def on_body(self, body: bytes) -> None:
@@ -280,7 +274,7 @@ class H1Connection(asyncio.Protocol):
 
     def _authority_and_target(self) -> tuple[bytes, bytes]:
         target, host = self._target, self._host
-        if target.translate(None, _GOOD_TARGET):
+        if target.translate(None, GOOD_TARGET):
             self._fail(400, "invalid byte in the target")
         if not target.startswith(b"/") and target != b"*":
             url = httptools.parse_url(target) if b"://" in target else None
@@ -314,13 +308,6 @@ class H1Connection(asyncio.Protocol):
                 chunked = True
         return length, chunked
 
-    def _expect_continue(self, version10: bool) -> None:
-        for name, value in self._headers:
-            if name == b"expect" and value.lower() == b"100-continue" and not version10:
-                if self._current is None:
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                return
-
     # --- ordering
 
     def _dispatch(self, exchange: Exchange) -> None:
@@ -339,6 +326,8 @@ class H1Connection(asyncio.Protocol):
             while self._queue and self._current is None and not (self._write_paused or self.closing):
                 self._current = stream = self._queue.popleft()
                 assert stream.exchange is not None
+                if _expects(stream.exchange) and not stream.version10:
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.app.handle(stream.exchange)
         finally:
             self._starting = False
@@ -377,6 +366,14 @@ class H1Connection(asyncio.Protocol):
         if self._current is None or not self._current.started:
             self.transport.write(wire)
         self.transport.close()
+
+
+def _expects(exchange: Exchange) -> bool:
+    """Whether the client waits for leave to send its body (RFC 9110 §10.1.1)."""
+    body = exchange.body
+    if body is None or body.received or body.complete:
+        return False
+    return (get(exchange.headers, b"expect") or b"").lower() == b"100-continue"
 
 
 class H1Stream:
@@ -434,7 +431,9 @@ class H1Stream:
         self.started = True
         parts = [status_line(status), field_lines(headers)]
         if status >= 200 and status not in (204, 304):
-            if length is not None:
+            if self.method == b"HEAD" and length is None:
+                pass  # what a GET's framing would be is not known (RFC 9110 §8.6)
+            elif length is not None:
                 parts.append(b"Content-Length: %d\r\n" % length)
             elif self.version10:
                 self.keep_alive = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from time import time
 from typing import cast
@@ -17,10 +18,11 @@ from typing import cast
 import zttp
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, PreparedHead, RequestBody
-from atoll.http.fields import Headers, valid_host
+from atoll.http.fields import GOOD_TARGET, Headers, valid_host
+from atoll.http.pace import Outflow
 from atoll.http.render import body_allowed
 
-GOOD_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+_log = logging.getLogger("atoll.http")
 
 _ENHANCE_YOUR_CALM = 0xB
 _INTERNAL_ERROR = 0x2
@@ -42,6 +44,9 @@ class H2Connection(asyncio.Protocol):
         self.closing = False
         self.engine = zttp.Connection(zttp.SERVER, zttp.HTTP2)
         self._streams: dict[int, H2Stream] = {}
+        self._parked: dict[int, H2Stream] = {}  # answered, but the client has not made room for all of it
+        self._outflow = Outflow()
+        self._reading_paused = False
         self._last_stream = 0
         self._requests = 0
         self._resets = 0
@@ -69,7 +74,11 @@ class H2Connection(asyncio.Protocol):
         except zttp.ProtocolError as error:
             self.app.refused(self.info, 400, str(error))
             self.closing = True
-        self._batch = False
+        except Exception:  # noqa: BLE001 - one connection's end: its streams are ended with it
+            _log.exception("a connection of %s failed", self.info.client_ip)
+            self.closing = True
+        finally:
+            self._batch = False
         self.flush()
         if self.closing:
             self.transport.close()
@@ -77,6 +86,7 @@ class H2Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
         streams, self._streams = self._streams, {}
+        self._parked.clear()
         for stream in streams.values():
             stream.lost()
 
@@ -85,6 +95,7 @@ class H2Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._outflow.moved()
         self._wake()
 
     @property
@@ -94,7 +105,7 @@ class H2Connection(asyncio.Protocol):
 
     def idle(self) -> bool:
         """No stream is open."""
-        return not self._streams
+        return not self._streams and not self._parked
 
     def check_timeouts(self, now_s: float) -> None:
         """Called every few seconds: end a connection that idles or stalls."""
@@ -102,11 +113,18 @@ class H2Connection(asyncio.Protocol):
         limits = self.app.limits
         if self.app.draining:
             self.goaway()
-        if self.idle():
+        queued = self.transport.get_write_buffer_size() + self._pending()
+        if self._outflow.stuck(queued, now_s, limits.body_timeout_s):
+            self.transport.abort()
+        elif self.idle():
             if quiet_s > limits.idle_timeout_s or self._goaway:
                 self.transport.close()
-        elif quiet_s > limits.body_timeout_s and any(s.stalled() for s in self._streams.values()):
+        elif quiet_s > limits.body_timeout_s and any(s.receiving() for s in self._streams.values()):
             self.transport.abort()
+
+    def _pending(self) -> int:
+        """Bytes that the client has made no room for."""
+        return sum(s.pending() for streams in (self._streams, self._parked) for s in streams.values())
 
     def goaway(self, error_code: int = 0) -> None:
         """No new streams, please; open ones are finished."""
@@ -156,6 +174,13 @@ class H2Connection(asyncio.Protocol):
         if self._requests >= self.app.limits.h2_requests:
             self.goaway()
 
+    def _overfull(self) -> bool:
+        limits = self.app.limits
+        if not self._parked:
+            return len(self._streams) >= limits.h2_streams
+        opened = len(self._streams) + len(self._parked)
+        return opened >= limits.h2_streams or self._pending() > limits.h2_parked
+
     def _answer(
         self,
         event: zttp.Request,
@@ -185,15 +210,16 @@ class H2Connection(asyncio.Protocol):
             exchange.raw = raw
         else:
             exchange.body = RequestBody()
+            exchange.body.on_flow = self._manage_reading
         self.app.handle(exchange)
 
     def _answer_again(self, stream: H2Stream, entry: HotEntry, now_s: float) -> bool:
         """Answer a request that is known; False when that cannot be."""
         prepared = entry.h2(now_s)
         if prepared is not None:
-            stream.respond(200, *prepared)
+            stream.respond_ready(200, *prepared)
             self.app.count_hot(self.info, entry, now_s)
-        elif entry.replays and len(self._streams) < self.app.limits.h2_streams:
+        elif entry.replays:
             self._streams[stream.id] = stream
             entry.replay(self.info, stream, now_s)
         else:
@@ -202,14 +228,14 @@ class H2Connection(asyncio.Protocol):
 
     def _refusal(self, method: bytes, target: bytes, headers: Headers) -> tuple[int, str] | None:
         limits = self.app.limits
-        if len(self._streams) >= limits.h2_streams:
-            return 503, "too many streams"
         if target.translate(None, GOOD_TARGET):
             return 400, "invalid byte in the target"
         if len(target) > limits.target:
             return 414, "target too long"
         if len(headers) > limits.fields:
             return 431, "too many fields"
+        if sum(len(name) + len(value) + 32 for name, value in headers) > limits.head:
+            return 431, "request head too large"
         if method == b"CONNECT" or (not target.startswith(b"/") and target != b"*"):
             return 400, "target is not a path"
         hosts = [value for name, value in headers if name == b"host"]
@@ -229,6 +255,19 @@ class H2Connection(asyncio.Protocol):
             stream.abort()
             return
         body.feed(data)
+        if body.full(self.app.limits.buffered):
+            self._manage_reading()
+
+    def _manage_reading(self) -> None:
+        """The engine makes room for uploads by itself: what nobody takes can only be left in the socket."""
+        bodies = [s.exchange.body for s in self._streams.values() if s.exchange is not None]
+        full = any(body is not None and body.full(self.app.limits.buffered) for body in bodies)
+        if full and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+        elif not full and self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
 
     def _on_end(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
@@ -237,6 +276,7 @@ class H2Connection(asyncio.Protocol):
 
     def _on_reset(self, stream_id: int) -> None:
         self._resets += 1
+        self._parked.pop(stream_id, None)
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
             stream.lost()
@@ -252,7 +292,7 @@ class H2Connection(asyncio.Protocol):
             self.app.refused(self.info, 429, "control frame flood")
             self.goaway(_ENHANCE_YOUR_CALM)
             self.closing = True
-        elif self._streams:
+        elif self._streams or self._parked:
             self._wake()
 
     # --- writing
@@ -265,10 +305,19 @@ class H2Connection(asyncio.Protocol):
         if data:
             self.transport.write(data)
 
-    def stream_done(self, stream_id: int) -> None:
-        """A response is complete (its last bytes may still be parked in the engine)."""
-        self._streams.pop(stream_id, None)
-        if self._goaway and not self._streams and not self.engine.has_pending_send():
+    def stream_done(self, stream: H2Stream) -> None:
+        """A response is complete; its last bytes may still wait for room."""
+        self._streams.pop(stream.id, None)
+        if stream.pending():
+            self._parked[stream.id] = stream
+        if self._reading_paused:
+            self._manage_reading()
+        if self._goaway:
+            self._leave()
+
+    def _leave(self) -> None:
+        """After GOAWAY: close when all is answered and sent."""
+        if self.idle() and not self.engine.has_pending_send():
             self.flush()
             self.closing = True
             if not self._batch:
@@ -278,6 +327,10 @@ class H2Connection(asyncio.Protocol):
         for stream in list(self._streams.values()):
             if not stream.congested():
                 stream.drained()
+        if self._parked:
+            self._parked = {number: s for number, s in self._parked.items() if s.pending()}
+            if self._goaway:
+                self._leave()
 
 
 def _split_host(headers: Headers) -> tuple[bytes, Headers]:
@@ -355,15 +408,19 @@ class H2Stream:
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """See `Stream.respond`. Prepared fields may carry their content-length already."""
+        self.respond_ready(status, _sendable(headers), body)
+
+    def respond_ready(self, status: int, headers: Headers, body: bytes) -> None:
+        """The same with fields that HTTP/2 takes as they are."""
         if self.gone:
             return
         self.started = True
         send = self._stream
         try:
             if self._head or not body or status in (204, 304):
-                send.send_response(status, _sendable(headers), True)
+                send.send_response(status, headers, True)
             else:
-                send.send_response(status, _sendable(headers))
+                send.send_response(status, headers)
                 self._connection.sent += len(body)
                 send.send_data(body)
                 send.end_message()
@@ -384,13 +441,16 @@ class H2Stream:
 
     def congested(self) -> bool:
         """See `Stream.congested`."""
-        pending = self._stream.pending_bytes or 0
-        return self._connection.write_paused or pending > self._connection.app.limits.buffered
+        return self._connection.write_paused or self.pending() > self._connection.app.limits.buffered
 
-    def stalled(self) -> bool:
-        """Half way through a body in either direction."""
+    def pending(self) -> int:
+        """Bytes that the client has made no room for."""
+        return self._stream.pending_bytes or 0
+
+    def receiving(self) -> bool:
+        """Half way through a request's body."""
         body = self.exchange.body if self.exchange is not None else None
-        return self.started or (body is not None and not body.complete)
+        return body is not None and not body.complete
 
     def on_drained(self, callback: Callable[[], None] | None) -> None:
         """See `Stream.on_drained`."""
@@ -423,7 +483,7 @@ class H2Stream:
         except zttp.ProtocolError:
             self._reset()
             self.lost()
-            self._connection.stream_done(self.id)
+            self._connection.stream_done(self)
 
     def _reset(self) -> None:
         """The engine refuses what we send: the client must not wait for the rest."""
@@ -435,4 +495,4 @@ class H2Stream:
         self.gone = True
         self._gone = self._drained = None
         self._connection.flush()
-        self._connection.stream_done(self.id)
+        self._connection.stream_done(self)

@@ -325,6 +325,12 @@ class _Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> ResponseHead | None:
         """Parse; the response's head if it has been read."""
+        if self._head is None:
+            self._size += len(data)
+            if self._size > _MAX_HEAD + len(data):
+                # The parser keeps a field until it is complete, however long it is.
+                self._broken("response head too large")
+                return None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -338,6 +344,14 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def pause_writing(self) -> None:
+        if self.call is not None and self.call.body is not None:
+            self.call.body.block(True)
+
+    def resume_writing(self) -> None:
+        if self.call is not None and self.call.body is not None:
+            self.call.body.block(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
@@ -371,9 +385,8 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value.strip(b" \t")))
-        self._size += len(name) + len(value)
-        if self._size > _MAX_HEAD or len(self._headers) > _MAX_FIELDS:
-            raise ValueError("response head too large")
+        if len(self._headers) > _MAX_FIELDS:
+            raise ValueError("too many fields in a response")
 
     def on_headers_complete(self) -> None:
         call, headers = self.call, self._headers
@@ -383,6 +396,8 @@ class _Connection(asyncio.Protocol):
         if 100 <= status < 200:
             self._headers = []
             return
+        if not 200 <= status <= 599:
+            raise ValueError(f"status {status}")
         call.started = True
         length, chunked = _framing(call, status, headers)
         self._until_close = length is None and not chunked

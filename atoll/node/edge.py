@@ -70,7 +70,7 @@ class Worker:
 
     async def _answer(self, _peer: frames.Peer, message: Message) -> Message | None:
         if isinstance(message, ApplySnapshot):
-            if message.snapshot.seq >= self.edge.snapshot.seq:
+            if message.anew or message.snapshot.seq >= self.edge.snapshot.seq:
                 self.edge.apply(message.snapshot)
             return Ok(seq=self.edge.snapshot.seq)
         if isinstance(message, GetEdgeStats):
@@ -90,6 +90,7 @@ class Worker:
         self.edge.drain()
         for listener in self.listeners:
             listener.close()
+            listener.check_timeouts()  # whoever speaks HTTP/2 hears of it at once
         began_s = monotonic()
         while (waited_s := monotonic() - began_s) < grace_s:
             arriving = waited_s < _QUIET_S and any(listener.arriving for listener in self.listeners)

@@ -22,6 +22,7 @@ import msgspec
 
 from atoll.config.spec import PopSpec
 from atoll.errors import AtollError
+from atoll.node import edge_watch
 from atoll.node.hosts import PREFIX as HOST_PREFIX
 from atoll.node.hosts import Hosts
 from atoll.node.listeners import listen_tcp, listen_unix
@@ -59,6 +60,7 @@ class PopSupervisor:
         self._supervisor = Supervisor(self._hosts.logs)
         self._sockets: list[socket.socket] = []
         self._roles: list[Supervised] = []
+        self._watching: list[asyncio.Task[None]] = []
         self._started_s = monotonic()
         self._draining = False
         self.stopping = asyncio.Event()
@@ -68,6 +70,7 @@ class PopSupervisor:
         self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
         server = await frames.serve(self._run / "supervisor.sock", self.answer)
         self._roles = [self._supervisor.run(launch) for launch in self._launches()]
+        self._watching = [asyncio.ensure_future(self._watch_edge(i)) for i in range(self._pop.workers)]
         return server
 
     async def notify_when_ready(self) -> None:
@@ -88,6 +91,10 @@ class PopSupervisor:
         https = self._hold(listen_tcp(address, self._pop.https_port, shared=True))
         fds = {"http": http.fileno(), "https": https.fileno(), "bindings": bindings.fileno()}
         return replace(self._role("edge", index), name=f"edge-{index}", fds=fds)
+
+    async def _watch_edge(self, index: int) -> None:
+        worker = self._supervisor.get(f"edge-{index}")
+        await edge_watch.watch(worker, self._run / f"edge-{index}.sock")
 
     def _role(self, role: str, index: int = 0) -> Launch:
         config = msgspec.structs.replace(self._config, role=role, index=index)
@@ -157,6 +164,8 @@ class PopSupervisor:
     async def stop(self) -> None:
         """Withdraw, then drain, then stop the rest."""
         self._draining = True
+        for watching in self._watching:
+            watching.cancel()
         await self._supervisor.stop(ANYCAST)
         await self._supervisor.stop(*(f"edge-{index}" for index in range(self._pop.workers)))
         await asyncio.gather(self._hosts.stop_all(), self._supervisor.stop_all())

@@ -152,6 +152,33 @@ async def test_a_killed_worker_loses_its_own_requests_and_no_more(network: LiveN
     assert tokyo.failures == []
 
 
+async def test_a_worker_that_hangs_is_replaced(network: LiveNetwork) -> None:
+    """From outside it looks overloaded, which withdraws no route: its supervisor finds it out."""
+    before = await pids(network)
+    with frozen(before["lhr/edge-0"]):
+        waiting = asyncio.ensure_future(ask(network, "/?hangs=worker"))
+
+        async def is_replaced() -> bool:
+            return (await pids(network))["lhr/edge-0"] not in (0, before["lhr/edge-0"])
+
+        await until(is_replaced)
+        await asyncio.gather(
+            waiting, return_exceptions=True
+        )  # in the hands of the one that hung, or in the queue
+        assert (await ask(network, "/?hangs=worker")).status_code == 200
+    await whole(network)
+    assert (await ask(network, "/")).headers["x-edge-location"] == "lhr"
+
+
+@pytest.mark.parametrize("name", ["api", "gateway"])
+async def test_what_a_laptop_has_besides_comes_back_by_itself(network: LiveNetwork, name: str) -> None:
+    before = (await pids(network))[name]
+    await kill(network, name)
+    await whole(network)
+    assert (await pids(network))[name] != before
+    assert (await ask(network, "/")).headers["x-edge-location"] == "lhr"
+
+
 @pytest.mark.parametrize("name", ["network", "sjc/supervisor", "sjc/agent"])
 async def test_what_looks_after_others_can_freeze_unnoticed(network: LiveNetwork, name: str) -> None:
     process = (await pids(network))[name]

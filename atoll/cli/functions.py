@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from atoll.cli.client import Client
-from atoll.cli.output import json_option, kilobytes, print_json, print_table, say
+from atoll.cli.output import DEGRADED, json_option, kilobytes, print_json, print_table, say
 from atoll.cli.progress import Progress
 from atoll.control.answers import Change, Function, Version
 from atoll.control.rollout import ACTIVE, ID_LENGTH, PopReceipt
@@ -73,11 +73,13 @@ def _send(client: Client, name: str, data: bytes) -> Change:
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path), default=Path())
 @json_option
-def deploy(directory: Path, as_json: bool) -> None:
+@click.pass_context
+def deploy(ctx: click.Context, directory: Path, as_json: bool) -> None:
     """Deploy the Worker in DIRECTORY to every PoP.
 
     The directory holds a wrangler.toml or wrangler.jsonc. Every PoP starts the version first; only when all
     that answer can run it does it come into service, everywhere at once. If one refuses, what serves stays.
+    Exits 3 when a PoP does not serve it yet.
 
     \b
     Examples:
@@ -95,15 +97,18 @@ def deploy(directory: Path, as_json: bool) -> None:
         progress.done("deployed")
     finally:
         progress.close()
-    _show(change, as_json)
+    _finish(ctx, change, as_json)
 
 
 @click.command()
 @click.argument("name")
 @click.option("--to", metavar="VERSION", help="A version's number or id [what served before].")
 @json_option
-def rollback(name: str, to: str | None, as_json: bool) -> None:
+@click.pass_context
+def rollback(ctx: click.Context, name: str, to: str | None, as_json: bool) -> None:
     """Bring an earlier version of a function back, on every PoP.
+
+    A PoP that cannot run it does not keep the others from it. Exits 3 when a PoP does not serve it yet.
 
     \b
     Examples:
@@ -112,14 +117,17 @@ def rollback(name: str, to: str | None, as_json: bool) -> None:
     """
     with Client() as client:
         change = client.post(f"/v1/functions/{name}/rollback", Change, {"to": to})
-    _show(change, as_json)
+    _finish(ctx, change, as_json)
 
 
 @click.command()
 @click.argument("name")
 @json_option
-def delete(name: str, as_json: bool) -> None:
+@click.pass_context
+def delete(ctx: click.Context, name: str, as_json: bool) -> None:
     """Take a function and all its versions out of the network.
+
+    Exits 3 when a PoP still serves it.
 
     \b
     Example:
@@ -127,7 +135,7 @@ def delete(name: str, as_json: bool) -> None:
     """
     with Client() as client:
         change = client.delete(f"/v1/functions/{name}", Change)
-    _show(change, as_json)
+    _finish(ctx, change, as_json)
 
 
 @click.command()
@@ -169,21 +177,33 @@ def _version_row(version: Version) -> tuple[str, ...]:
     return (str(version.number), version.id, deployed, size, serves, ", ".join(version.routes))
 
 
-def _show(change: Change, as_json: bool) -> None:
+def not_active(change: Change) -> str:
+    """The PoPs that are not where the change is, each with its state; empty when all are."""
+    behind = {pop: r for pop, r in change.pops.items() if r.state != ACTIVE}
+    return ", ".join(
+        f"{pop} ({r.state}: {r.why})" if r.why else f"{pop} ({r.state})" for pop, r in behind.items()
+    )
+
+
+def _finish(ctx: click.Context, change: Change, as_json: bool) -> None:
+    """Show what each PoP did; a change that is not everywhere is degraded."""
+    behind = not_active(change)
     if as_json:
         print_json(change)
-        return
+    else:
+        _show(change, behind)
+    if behind:
+        ctx.exit(DEGRADED)
+
+
+def _show(change: Change, behind: str) -> None:
     print_table(_RECEIPT_COLUMNS, (_receipt_row(pop, receipt) for pop, receipt in change.pops.items()))
-    if not change.version:
-        say(f"{change.name} is gone ({change.total_ms:.0f} ms)", colour="green")
-        return
-    late = [pop for pop, receipt in change.pops.items() if receipt.state != ACTIVE]
-    say(
-        f"{change.name} serves version {change.number} ({change.version}), {change.total_ms:.0f} ms",
-        colour="yellow" if late else "green",
-    )
-    if late:
-        say(f"not yet on {', '.join(late)}", colour="yellow")
+    took = f"{change.total_ms:.0f} ms"
+    serves = f"serves version {change.number} ({change.version}), {took}"
+    colour = "yellow" if behind else "green"
+    say(f"{change.name} {serves if change.version else f'is gone ({took})'}", colour=colour)
+    if behind:
+        say(f"not yet on {behind}", colour=colour)
     for route in change.routes:
         say(f"  {route}")
 

@@ -69,13 +69,14 @@ def up(
     progress = Progress(quiet=as_json)
     try:
         running = _start(paths, options, progress, as_json)
-        status = _follow(paths, progress)
-        if not no_deploy:
-            status = _deploy(paths, progress, status)
+        _follow(paths, progress)
+        behind = "" if no_deploy else _deploy(paths, progress)
+        with Client(paths) as client:
+            status = client.get("/v1/status", Status)
     finally:
         progress.close()
     _report(paths, status, progress, running, as_json)
-    if status.degraded:
+    if status.degraded or behind:
         ctx.exit(DEGRADED)
 
 
@@ -123,7 +124,7 @@ def _compare(holder: lock.Holder, running: dict[str, str], options: dict[str, st
             raise AtollError(message, hint="stop it first: `atoll down`")
 
 
-def _follow(paths: Paths, progress: Progress) -> Status:
+def _follow(paths: Paths, progress: Progress) -> None:
     """Wait through the stages until the network is whole."""
     deadline_s = monotonic() + START_TIMEOUT_S
     for stage in STAGES:
@@ -134,8 +135,6 @@ def _follow(paths: Paths, progress: Progress) -> Status:
             hint = f"look at `atoll logs {missing[0].split(' ')[0]}`"
             raise AtollError(f"{stage} not ready after {START_TIMEOUT_S:.0f} s: {', '.join(missing)}", hint)
         progress.done(stage)
-    with Client(paths) as client:
-        return client.get("/v1/status", Status)
 
 
 def examples_folder() -> Path | None:
@@ -144,19 +143,21 @@ def examples_folder() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _deploy(paths: Paths, progress: Progress, status: Status) -> Status:
-    from atoll.cli.functions import deploy_if_new
+def _deploy(paths: Paths, progress: Progress) -> str:
+    """Deploy the examples that are missing; on which PoPs one is not active, by its receipts."""
+    from atoll.cli.functions import deploy_if_new, not_active
 
-    folder = examples_folder()
-    if folder is None:
-        return status
-    for name in EXAMPLES:
+    folder, behind = examples_folder(), ""
+    for name in EXAMPLES if folder else ():
+        assert folder is not None
         progress.doing(f"deploying {name}")
         with Client(paths) as client:
             change = deploy_if_new(client, folder / name)
-        progress.done(name, "deployed to every PoP" if change else "already deployed")
-    with Client(paths) as client:
-        return client.get("/v1/status", Status)
+        missing = not_active(change) if change else ""
+        deployed = f"not yet on {missing}" if missing else "deployed to every PoP"
+        progress.done(name, deployed if change else "already deployed")
+        behind = behind or missing
+    return behind
 
 
 def read_endpoints(paths: Paths) -> Endpoints:

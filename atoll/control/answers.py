@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from atoll.control.rollout import PopReceipt
 from atoll.wire.messages import AnycastStatus, CatchmentRow, EdgeStats, ProcessInfo
+
+FOLLOWS: Final = "follows"
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     pops: dict[str, PopReceipt]
     total_ms: float
     routes: tuple[str, ...] = ()
+
+
+class Adoption(msgspec.Struct, frozen=True, kw_only=True):
+    """Every PoP was told to follow the store there is: `follows`, or why it does not."""
+
+    store: str
+    pops: dict[str, str]
 
 
 class Function(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +83,7 @@ class Pop(msgspec.Struct, frozen=True, kw_only=True):
     state: str  # up | down | draining | starting | unknown
     seq: int | None  # the specs its edge workers serve; None: its agent has not been heard
     heard_s: float | None  # since its agent's last heartbeat
+    store: str = ""  # the identity of the store it follows, as its agent says
     functions: dict[str, str] = {}  # "<tenant>.<name>": version
     processes: tuple[ProcessInfo, ...] = ()
     edges: tuple[EdgeStats, ...] = ()

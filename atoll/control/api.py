@@ -26,6 +26,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, RawBody
 import atoll
 from atoll.config.spec import DEFAULT_TENANT, FunctionSpec
 from atoll.control.answers import (
+    Adoption,
     Change,
     Function,
     Health,
@@ -153,6 +154,11 @@ async def remove(services: NamedDependency[Services], name: FromPath[str]) -> Ch
     return await services.plane.remove(name)
 
 
+@post("/store/adopt", status_code=200, summary="Have every PoP follow this store")
+async def adopt_store(services: NamedDependency[Services]) -> Adoption:
+    return await services.plane.adopt()
+
+
 def create_app(plane: ControlPlane, observer: Observer, token: str) -> Litestar:
     """The ASGI application."""
     services = Services(plane, observer)
@@ -164,7 +170,7 @@ def create_app(plane: ControlPlane, observer: Observer, token: str) -> Litestar:
             raise RemoteError("this needs the network's token", 401, "Authorization: Bearer <token>")
 
     handlers = [health, status, pops, pop_action, kill_process, kill_pop_process, catchment]
-    handlers += [functions, versions, deploy, rollback, remove]
+    handlers += [functions, versions, deploy, rollback, remove, adopt_store]
     return Litestar(
         [Router("/v1", route_handlers=handlers, guards=[require_token])],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},

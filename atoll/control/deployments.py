@@ -26,7 +26,7 @@ from nats.aio.msg import Msg
 
 from atoll.config.spec import DEFAULT_TENANT, BundleManifest, FunctionSpec, FunctionVersion, NetworkSpec
 from atoll.control import rollout
-from atoll.control.answers import Change
+from atoll.control.answers import FOLLOWS, Adoption, Change
 from atoll.control.certificates import ensure_leaves, network_names
 from atoll.control.link import Link
 from atoll.control.presence import Presence
@@ -40,6 +40,7 @@ from atoll.wire import control as wire
 
 PREPARE_TIMEOUT_S: Final = 30.0
 RECEIPTS_TIMEOUT_S: Final = 5.0
+ADOPT_TIMEOUT_S: Final = 5.0
 ROLLBACK_PATIENCE_S: Final = 1.0  # for the PoPs that are slower than the first
 _LOOK_S: Final = 0.5
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # part of subjects and host names
@@ -77,6 +78,7 @@ class ControlPlane:
         store = await Store.create(client)
         await client.subscribe(wire.ALL_RECEIPTS, cb=self._on_receipt)
         await client.subscribe(wire.ALL_HEARTBEATS, cb=self._on_heartbeat)
+        await store.identify()
         await self._publish_network(store)
         await self._forget_bundles(store, await store.bundles())
         self._store = store
@@ -119,8 +121,9 @@ class ControlPlane:
         alive = self.presence.alive([pop.code for pop in self._network.pops], started_s)
         removed_s = monotonic()
         await store.delete_function(spec.tenant, name, stored.revisions[key])
-        seq = (await store.load()).revisions[key]
-        arrived = await self.presence.receipts(alive, seq, RECEIPTS_TIMEOUT_S)
+        gone = await store.load()
+        seq = gone.revisions[key]
+        arrived = await self.presence.receipts(alive, gone.specs.store, seq, RECEIPTS_TIMEOUT_S)
         await self._forget_bundles(store, {version.bundle for version in spec.versions})
         asked: dict[str, Preparation] = {
             pop.code: Prepared(None) if pop.code in alive else Absent() for pop in self._network.pops
@@ -134,6 +137,24 @@ class ControlPlane:
             pops=rollout.receipts(asked, _since(removed_s, arrived)),
             total_ms=_ms_since(started_s),
         )
+
+    async def adopt(self) -> Adoption:
+        """Have every PoP follow this store, whichever it followed before."""
+        store_id = (await self.store.load()).specs.store
+        pops = [pop.code for pop in self._network.pops]
+        answers = await asyncio.gather(*(self._adopt_on(pop, store_id) for pop in pops))
+        return Adoption(store=store_id, pops=dict(zip(pops, answers, strict=True)))
+
+    async def _adopt_on(self, pop: str, store_id: str) -> str:
+        request = wire.encode(wire.AdoptRequest(store=store_id))
+        try:
+            message = await self._link.client.request(wire.adopt_subject(pop), request, ADOPT_TIMEOUT_S)
+        except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+            return "does not answer"
+        except nats.errors.Error as error:
+            raise RemoteError(f"NATS was lost while {pop} was asked ({error})", 503) from error
+        reply = wire.decode(message.data, wire.AdoptReply)
+        return FOLLOWS if reply.ok else reply.message
 
     async def _activate(
         self,
@@ -150,7 +171,7 @@ class ControlPlane:
         preparations = await self._prepare(spec, version, ROLLBACK_PATIENCE_S if back else None)
         ready = rollout.admit(preparations, back=back)
         activated_s, seq = await self._put(store, stored, after, version)
-        arrived = await self.presence.receipts(ready, seq, RECEIPTS_TIMEOUT_S)
+        arrived = await self.presence.receipts(ready, stored.specs.store, seq, RECEIPTS_TIMEOUT_S)
         change = Change(
             name=spec.name,
             version=version.id,

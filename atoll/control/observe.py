@@ -151,6 +151,7 @@ class Observer:
             state=state.state if state else "unknown",
             seq=beat.seq if beat else None,
             heard_s=round(heard_s, 3) if heard_s is not None else None,
+            store=beat.store if beat else "",
             functions=beat.functions if beat else {},
             processes=state.processes if state else (),
             edges=beat.edges if beat else (),

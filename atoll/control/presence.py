@@ -44,9 +44,11 @@ class Presence:
             return None
         beat, at_s = known
         for receipt, acked_s in self._receipts.get(pop, ()):
-            if acked_s > at_s and receipt.seq > beat.seq:
+            if acked_s > at_s:
                 functions = beat.functions if receipt.functions is None else receipt.functions
-                beat = msgspec.structs.replace(beat, seq=receipt.seq, functions=functions)
+                beat = msgspec.structs.replace(
+                    beat, seq=receipt.seq, functions=functions, store=receipt.store
+                )
         return beat, now_s - at_s
 
     def silent(self, pop: str, now_s: float) -> bool:
@@ -58,16 +60,18 @@ class Presence:
         """The PoPs heard lately."""
         return tuple(pop for pop in pops if pop in self._beats and not self.silent(pop, now_s))
 
-    def acknowledged_at(self, pop: str, seq: int) -> float | None:
-        """When a PoP first acknowledged `seq` or later."""
-        times = [at_s for receipt, at_s in self._receipts.get(pop, ()) if receipt.seq >= seq]
-        return min(times, default=None)
+    def acknowledged_at(self, pop: str, store: str, seq: int) -> float | None:
+        """When a PoP first acknowledged `seq` of `store` or later; another store counts apart."""
+        kept = self._receipts.get(pop, ())
+        return min((at_s for r, at_s in kept if r.store == store and r.seq >= seq), default=None)
 
-    async def receipts(self, pops: Collection[str], seq: int, timeout_s: float) -> dict[str, float]:
-        """When each of `pops` acknowledged `seq`, waiting for all of them, `timeout_s` at most."""
+    async def receipts(
+        self, pops: Collection[str], store: str, seq: int, timeout_s: float
+    ) -> dict[str, float]:
+        """When each of `pops` acknowledged `seq` of `store`, waiting for all of them, `timeout_s` at most."""
 
         def arrived() -> dict[str, float]:
-            times = {pop: self.acknowledged_at(pop, seq) for pop in pops}
+            times = {pop: self.acknowledged_at(pop, store, seq) for pop in pops}
             return {pop: at_s for pop, at_s in times.items() if at_s is not None}
 
         try:

@@ -4,6 +4,9 @@
 the last set it saw on disk, so its format is versioned and read one version ahead. A value that this version
 cannot read (a newer control plane wrote it, or it is damaged) takes nothing out of service: the value known
 before it stays, and the key is named until somebody writes one that can be read.
+
+Two stores may count alike and hold different things, so a store has an identity, a random word that the
+control plane writes once. A PoP that follows one does not follow another until it is told to.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import msgspec
 from atoll.config.spec import FunctionSpec, NetworkSpec
 
 NETWORK_KEY = "network"
+STORE_KEY = "store-id"
 FUNCTION_PREFIX = "fn."
 
 
@@ -23,6 +27,7 @@ class Specs(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
     network: NetworkSpec | None = None
     functions: tuple[FunctionSpec, ...] = ()
+    store: str = ""  # the identity of the store they are from, "" before it has one
     unreadable: tuple[str, ...] = ()  # keys whose present value this version cannot read, sorted
 
     def function(self, tenant: str, name: str) -> FunctionSpec | None:
@@ -52,6 +57,8 @@ def _set(specs: Specs, key: str, value: bytes | None) -> Specs:
     if key == NETWORK_KEY:
         network = msgspec.json.decode(value, type=NetworkSpec) if value else None
         return msgspec.structs.replace(specs, network=network)
+    if key == STORE_KEY:
+        return msgspec.structs.replace(specs, store=(value or b"").decode())
     if key.startswith(FUNCTION_PREFIX):
         read = [msgspec.json.decode(value, type=FunctionSpec)] if value else []
         if any(function_key(function.tenant, function.name) != key for function in read):
@@ -60,8 +67,13 @@ def _set(specs: Specs, key: str, value: bytes | None) -> Specs:
     return specs
 
 
+def continues(specs: Specs, known: Specs) -> bool:
+    """Whether `specs` are of the history that `known` are of, and not of an earlier point."""
+    return specs.seq >= known.seq and known.store in ("", specs.store)
+
+
 def filled(specs: Specs, known: Specs) -> Specs:
-    """`specs` with `known`'s values where its own cannot be read."""
+    """`specs` with the values of `known`, an earlier set of the same store, where its own cannot be read."""
     functions = list(specs.functions)
     for function in known.functions:
         key = function_key(function.tenant, function.name)

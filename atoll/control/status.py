@@ -43,26 +43,34 @@ def _complaints(
         if process.state not in _WELL:
             yield f"{process.name} is {process.state}"
     for pop in pops:
-        yield from _about_pop(pop, specs.seq if specs else None)
+        yield from _about_pop(pop, specs)
 
 
-def _about_pop(pop: Pop, seq: int | None) -> Iterator[str]:
+def _about_pop(pop: Pop, specs: Specs | None) -> Iterator[str]:
     if pop.state not in ("up", "unknown"):
         yield f"{pop.code} is {pop.state}"
         return
     for process in pop.processes:
         if process.state not in _WELL:
             yield f"{pop.code}/{process.name} is {process.state}"
-    if seq is not None:
-        if pop.heard_s is None or pop.heard_s > SILENT_AFTER_S:
-            yield f"{pop.code}'s agent is silent"
-        elif pop.seq is not None and pop.seq < seq:
-            yield f"{pop.code} catches up: it serves seq {pop.seq} of {seq}"
-        elif pop.seq is not None and pop.seq > seq:
-            yield f"{pop.code} serves seq {pop.seq}, the store is at {seq}: was the store replaced?"
+    if specs is not None:
+        yield from _about_agent(pop, specs)
     if pop.anycast is None:
         yield f"{pop.code}'s anycast role does not answer"
     elif not pop.anycast.session_up:
         yield f"{pop.code} is not announced: no session with the Internet"
     elif not pop.anycast.healthy:
         yield f"{pop.code} is not announced: {pop.anycast.reason}"
+
+
+def _about_agent(pop: Pop, specs: Specs) -> Iterator[str]:
+    if pop.heard_s is None or pop.heard_s > SILENT_AFTER_S:
+        yield f"{pop.code}'s agent is silent"
+    elif pop.seq is None:
+        return
+    elif pop.store not in ("", specs.store):
+        yield f"{pop.code} follows another store and serves on what it has; `atoll adopt-store` ends that"
+    elif pop.seq < specs.seq:
+        yield f"{pop.code} catches up: it serves seq {pop.seq} of {specs.seq}"
+    elif pop.seq > specs.seq:
+        yield f"{pop.code} serves seq {pop.seq}, the store is at {specs.seq}: was the store replaced?"

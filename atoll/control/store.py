@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
@@ -23,7 +24,7 @@ from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from atoll.config.spec import FunctionSpec, NetworkSpec
-from atoll.control.specs import NETWORK_KEY, Specs, changed, function_key
+from atoll.control.specs import NETWORK_KEY, STORE_KEY, Specs, changed, function_key
 from atoll.errors import AtollError, RemoteError
 
 SPECS_BUCKET: Final = "atoll"
@@ -88,6 +89,11 @@ class Store:
                 return Store(client, specs, await js.object_store(BUNDLES_BUCKET))
             except nats.js.errors.NotFoundError:
                 raise RemoteError("the control plane has not made its store yet", 503) from None
+
+    async def identify(self) -> None:
+        """Give the store its identity, unless it has one: whoever follows it knows it by this."""
+        with _translated("the store"), contextlib.suppress(nats.js.errors.KeyWrongLastSequenceError):
+            await self._kv.create(STORE_KEY, secrets.token_hex(8).encode())
 
     async def load(self) -> Stored:
         """Everything, as it is now."""

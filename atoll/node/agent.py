@@ -28,7 +28,7 @@ from nats.aio.msg import Msg
 from atoll.config.spec import PopSpec, Snapshot
 from atoll.control import reconcile
 from atoll.control.link import Link
-from atoll.control.specs import Specs, filled
+from atoll.control.specs import Specs, continues, filled
 from atoll.control.store import Store
 from atoll.errors import AtollError, RemoteError
 from atoll.node.agent_disk import PopDisk, load_network
@@ -56,6 +56,7 @@ class Agent:
         self._edges = EdgeWorkers([run / f"edge-{i}.sock" for i in range(pop.workers)], self._acknowledged)
         self._hosts = FunctionHosts(run / "supervisor.sock", self._disk, self._fetch, self._rebuild)
         self._specs = Specs()
+        self._offered: Specs | None = None  # of a store that is not the one it follows
         self._seen_s = monotonic()
         self._snapshot: Snapshot | None = None
         self._serving: dict[str, str] = {}
@@ -91,6 +92,7 @@ class Agent:
         try:
             subject = wire.prepare_subject(self._pop.code)
             await client.subscribe(subject, cb=self._on_prepare)
+            await client.subscribe(wire.adopt_subject(self._pop.code), cb=self._on_adopt)
             async for specs in store.watch():
                 self._link.settled()
                 self._take(specs)
@@ -103,20 +105,30 @@ class Agent:
         )
 
     def _take(self, specs: Specs) -> None:
-        """Follow the store, unless what it says is less than what is known."""
-        specs = filled(specs, self._specs)
+        """Follow the store, unless it is another one, or says less than what is known."""
+        if self._specs.store in ("", specs.store):
+            specs = filled(specs, self._specs)
         if specs.network is None:
             return  # a store still empty is not a wish to serve nothing
-        if specs.seq < self._specs.seq:
-            _log.error(
-                "the store is at seq %d, this PoP at %d: serving on what it has; was the store replaced?",
-                specs.seq,
-                self._specs.seq,
-            )
+        if not continues(specs, self._specs):
+            self._decline(specs)
             return
+        self._offered = None
         if specs != self._specs:
             self._disk.save_specs(specs)
             self._follow(specs)
+
+    def _decline(self, specs: Specs) -> None:
+        if self._offered is None:
+            _log.error(
+                "the store is %s at seq %d, this PoP follows %s at %d: serving on what it has; "
+                "`atoll adopt-store` if it was replaced on purpose",
+                specs.store or "without a name",
+                specs.seq,
+                self._specs.store or "one without a name",
+                self._specs.seq,
+            )
+        self._offered = specs
 
     def _follow(self, specs: Specs) -> None:
         self._specs = specs
@@ -156,7 +168,9 @@ class Agent:
         if not self._link.connected or not reconcile.up_to_date(self._specs.functions, self._serving):
             return
         ms = round((monotonic() - self._seen_s) * 1000, 2)
-        receipt = wire.Receipt(pop=self._pop.code, seq=snapshot.seq, ms=ms, functions=self._serving)
+        receipt = wire.Receipt(
+            pop=self._pop.code, seq=snapshot.seq, ms=ms, functions=self._serving, store=self._specs.store
+        )
         self._spawn(self._publish(wire.receipt_subject(self._pop.code), receipt))
 
     async def _on_prepare(self, message: Msg) -> None:
@@ -187,9 +201,31 @@ class Agent:
             if self._link.connected:
                 edges = await self._edges.stats()
                 beat = wire.Heartbeat(
-                    pop=self._pop.code, seq=self._edges.seq, functions=self._serving, edges=edges
+                    pop=self._pop.code,
+                    seq=self._edges.seq,
+                    functions=self._serving,
+                    edges=edges,
+                    store=self._specs.store,
                 )
                 await self._publish(wire.heartbeat_subject(self._pop.code), beat)
+
+    async def _on_adopt(self, message: Msg) -> None:
+        self._spawn(self._adopt(message))
+
+    async def _adopt(self, message: Msg) -> None:
+        """Follow the store that is there, because the operator says that it is the right one."""
+        request = wire.decode(message.data, wire.AdoptRequest)
+        offered = self._offered
+        if offered is not None and offered.store == request.store:
+            _log.warning("adopts store %s at seq %d", offered.store, offered.seq)
+            self._offered = None
+            self._edges.start_anew()
+            self._disk.save_specs(offered)
+            self._follow(offered)
+        follows = self._offered is None and self._specs.store == request.store
+        reply = wire.AdoptReply(ok=follows, message="" if follows else "has not read that store yet")
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await message.respond(wire.encode(reply))
 
     async def _publish(self, subject: str, body: wire.Receipt | wire.Heartbeat) -> None:
         with contextlib.suppress(RemoteError, nats.errors.Error, OSError):

@@ -41,11 +41,16 @@ class EdgeWorkers:
         self._workers = [_Worker(path) for path in sockets]
         self._acknowledged = acknowledged
         self._latest: Snapshot | None = None
+        self._anew = False
 
     @property
     def seq(self) -> int:
         """What every worker serves at least; 0 before that."""
         return min((w.served.seq if w.served else 0 for w in self._workers), default=0)
+
+    def start_anew(self) -> None:
+        """What comes from now on is of another store: its `seq` says nothing about those before."""
+        self._anew = True
 
     def serve(self, snapshot: Snapshot) -> None:
         """Have every worker serve this."""
@@ -90,7 +95,7 @@ class EdgeWorkers:
             worker.news.clear()
             latest = self._latest
             if latest is not None and latest is not worker.served:
-                await _apply(peer, latest)
+                await _apply(peer, latest, self._anew)
                 worker.served = latest
                 self._tell()
             else:
@@ -107,8 +112,8 @@ async def _when_closed(peer: frames.Peer, news: asyncio.Event) -> None:
     news.set()
 
 
-async def _apply(peer: frames.Peer, snapshot: Snapshot) -> None:
-    reply = await peer.call(ApplySnapshot(snapshot=snapshot), APPLY_TIMEOUT_S)
+async def _apply(peer: frames.Peer, snapshot: Snapshot, anew: bool) -> None:
+    reply = await peer.call(ApplySnapshot(snapshot=snapshot, anew=anew), APPLY_TIMEOUT_S)
     if not isinstance(reply, Ok) or reply.seq != snapshot.seq:
         raise AtollError(f"asked to serve {snapshot.seq}, answered {reply}")
 

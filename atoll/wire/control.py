@@ -1,4 +1,4 @@
-"""What the control plane and the PoPs' agents say over NATS: four values and their subjects.
+"""What the control plane and the PoPs' agents say over NATS: its values and their subjects.
 
 JSON, so that `nats sub 'atoll.>'` is readable. Unknown fields are ignored and missing ones take their
 defaults, so each side reads one version back and one ahead.
@@ -46,6 +46,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     ms: float
     functions: dict[str, str] | None = None  # as in `Heartbeat`; None from an agent that does not say
+    store: str = ""  # the identity of the store that counts `seq`
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,12 +57,28 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     seq: int  # what its edge workers have acknowledged
     functions: dict[str, str] = {}  # "<tenant>.<name>": version that serves
     edges: tuple[EdgeStats, ...] = ()
+    store: str = ""  # the identity of the store it follows; "" before it has seen one
+
+
+class AdoptRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Follow the store of this identity from now on, whatever was followed before."""
+
+    v: int = 1
+    store: str
+
+
+class AdoptReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether it follows that store now, and if not, why."""
+
+    v: int = 1
+    ok: bool
+    message: str = ""
 
 
 _Body = TypeVar("_Body")
 
 
-def encode(body: PrepareRequest | PrepareReply | Receipt | Heartbeat) -> bytes:
+def encode(body: PrepareRequest | PrepareReply | Receipt | Heartbeat | AdoptRequest | AdoptReply) -> bytes:
     """The bytes of a message."""
     return msgspec.json.encode(body)
 
@@ -81,6 +98,11 @@ def decode(data: bytes, kind: type[_Body]) -> _Body:
 def prepare_subject(pop: str) -> str:
     """Where a PoP's agent answers `PrepareRequest`."""
     return f"atoll.pop.{pop}.prepare"
+
+
+def adopt_subject(pop: str) -> str:
+    """Where a PoP's agent answers `AdoptRequest`."""
+    return f"atoll.pop.{pop}.adopt"
 
 
 def receipt_subject(pop: str) -> str:

@@ -39,9 +39,13 @@ class Failed(_Message, frozen=True, kw_only=True):
 
 
 class ApplySnapshot(_Message, frozen=True, kw_only=True):
-    """Serve this from now on; answered `Ok(seq)` once every new request is routed by it."""
+    """Serve this from now on; answered `Ok(seq)` once every new request is routed by it.
+
+    One that is older than what is served is not taken, unless `anew`: another store counts from the start.
+    """
 
     snapshot: Snapshot
+    anew: bool = False
 
 
 class GetEdgeStats(_Message, frozen=True, kw_only=True):

@@ -69,6 +69,7 @@ class ScriptedAgent:
     async def start(self, url: str) -> None:
         self._client = await nats.connect(url, allow_reconnect=False)
         await self._client.subscribe(wire.prepare_subject(self.code), cb=self._prepare)
+        await self._client.subscribe(wire.adopt_subject(self.code), cb=self._adopt)
         await self._client.flush()
         self._following = asyncio.ensure_future(self._follow(self._client))
 
@@ -84,11 +85,14 @@ class ScriptedAgent:
         reply = wire.PrepareReply(ok=not self.refuses, ms=1.0, message=self.refuses, where="index.js:1")
         await message.respond(wire.encode(reply))
 
+    async def _adopt(self, message: Msg) -> None:
+        await message.respond(wire.encode(wire.AdoptReply(ok=True)))
+
     async def _follow(self, client: Client) -> None:
         store = await Store.open(client)
         async for specs in store.watch():
-            receipt = wire.Receipt(pop=self.code, seq=specs.seq, ms=0.5)
-            beat = wire.Heartbeat(pop=self.code, seq=specs.seq)
+            receipt = wire.Receipt(pop=self.code, seq=specs.seq, ms=0.5, store=specs.store)
+            beat = wire.Heartbeat(pop=self.code, seq=specs.seq, store=specs.store)
             await client.publish(wire.heartbeat_subject(self.code), wire.encode(beat))
             await client.publish(wire.receipt_subject(self.code), wire.encode(receipt))
 
@@ -414,6 +418,13 @@ class TestRollback:
     async def test_a_body_that_is_no_order_is_refused(self, api: Running) -> None:
         answer = await api.http.post("/v1/functions/hello/rollback", json={"to": [1]})
         assert answer.status_code == 400
+
+
+async def test_adopting_the_store_comes_with_every_pops_answer(api: Running) -> None:
+    await api.agents["nrt"].stop()
+    answer = (await api.http.post("/v1/store/adopt")).json()
+    assert answer["store"] == (await api.plane.store.load()).specs.store
+    assert answer["pops"] == {"lhr": "follows", "nrt": "does not answer"}
 
 
 async def test_bundles_of_forgotten_versions_go(api: Running) -> None:

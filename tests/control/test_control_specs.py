@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from networks import network, pop
 
 from atoll.config.spec import FunctionSpec
-from atoll.control.specs import Specs, changed, filled, function_key
+from atoll.control.specs import Specs, changed, continues, filled, function_key
 
 NETWORK = network(pop("lhr", 0))
 HELLO = FunctionSpec(name="hello", active="v1")
@@ -66,6 +66,26 @@ def test_a_set_that_was_read_anew_is_filled_with_what_was_known() -> None:
     assert filled(gone, KNOWN) == gone, "what was deleted is not brought back"
     newer = msgspec.structs.replace(KNOWN, functions=(msgspec.structs.replace(HELLO, active="v0"),))
     assert filled(KNOWN, newer) == KNOWN, "what can be read is not replaced"
+
+
+@pytest.mark.parametrize(
+    ("known", "specs", "same"),
+    [
+        (Specs(seq=5, store="a"), Specs(seq=5, store="a"), True),
+        (Specs(seq=5, store="a"), Specs(seq=6, store="a"), True),
+        (Specs(seq=5, store="a"), Specs(seq=4, store="a"), False),
+        (Specs(seq=5, store="a"), Specs(seq=9, store="b"), False),
+        (Specs(seq=5, store="a"), Specs(seq=9), False),
+        (Specs(), Specs(seq=9, store="a"), True),
+        (Specs(seq=5), Specs(seq=4, store="a"), False),
+    ],
+)
+def test_which_store_goes_on_with_what_is_known(known: Specs, specs: Specs, same: bool) -> None:
+    assert continues(specs, known) is same
+
+
+def test_the_identity_is_a_key_of_its_own() -> None:
+    assert changed(KNOWN, "store-id", 9, b"a1b2") == msgspec.structs.replace(KNOWN, seq=9, store="a1b2")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["network", KEY, "fn.", "fn.x", "x"]), st.none() | st.binary())))

@@ -78,3 +78,9 @@ def test_the_widest_complaint_comes_first() -> None:
 def test_a_spec_that_cannot_be_read_is_named() -> None:
     (complaint,) = complaints(LHR, Specs(seq=7, unreadable=("fn.default.hello",)))
     assert complaint.startswith("fn.default.hello in the store cannot be read")
+
+
+def test_a_pop_of_another_store_is_named_and_not_compared() -> None:
+    (complaint,) = complaints(msgspec.structs.replace(LHR, store="a", seq=40), Specs(seq=7, store="b"))
+    assert complaint.startswith("lhr follows another store")
+    assert complaints(msgspec.structs.replace(LHR, store="b"), Specs(seq=7, store="b")) == ()

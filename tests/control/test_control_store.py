@@ -113,6 +113,14 @@ async def test_a_value_that_cannot_be_read_is_named_and_logged_once(
     assert line.startswith("fn.default.poison (revision 2) cannot be read")
 
 
+async def test_a_store_gets_one_identity_and_keeps_it(store: Store, client: Client) -> None:
+    await asyncio.gather(store.identify(), (await Store.create(client)).identify())
+    first = (await store.load()).specs.store
+    await store.identify()
+    assert len(first) == 16
+    assert (await store.load()).specs.store == first
+
+
 async def test_an_empty_store_loads_as_nothing(store: Store) -> None:
     stored = await store.load()
     assert (stored.specs.seq, stored.specs.network, stored.revisions) == (0, None, {})

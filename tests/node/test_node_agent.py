@@ -128,6 +128,13 @@ class Bench:
             await asyncio.sleep(0.01)
         raise AssertionError("the agent does not listen")
 
+    async def adopt(self, store: str) -> wire.AdoptReply:
+        """Have the agent follow the store of that identity."""
+        assert self._client is not None
+        request = wire.encode(wire.AdoptRequest(store=store))
+        reply = await self._client.request(wire.adopt_subject("lhr"), request, timeout=5)
+        return wire.decode(reply.data, wire.AdoptReply)
+
     async def receipt(self, seq: int) -> wire.Receipt:
         """The first receipt for `seq` or later."""
         async with asyncio.timeout(10):
@@ -416,6 +423,45 @@ async def test_a_spec_that_cannot_be_read_takes_nothing_out_of_service(live: Ben
     await live.pop.serves("third", third.id)
     assert {**live.pop.edges[0].versions()}.keys() == {"hello", "other", "third"}
     assert all("hello" in {f.name for f in s.functions} for s in live.pop.edges[0].snapshots[served:])
+
+
+async def test_another_store_is_followed_only_when_the_operator_says_so(bench: Bench) -> None:
+    """It may count further than the one before: only its identity tells that it is another."""
+    await bench.connect()
+    await bench.store.identify()
+    await bench.store.put_network(NETWORK, 0)
+    bench.start_agent()
+    version = await bench.deploy("hello", "one")
+    await bench.pop.serves("hello", version.id)
+    await bench.stop_agent()
+    known = (await bench.store.load()).specs
+
+    await bench.lose_the_store()
+    await bench.store.identify()
+    await bench.store.put_network(NETWORK, 0)
+    other = [await bench.deploy("other", f"text {n}") for n in range(4)][-1]
+    offered = (await bench.store.load()).specs
+    assert offered.seq > known.seq
+    bench.start_agent()
+    assert (await bench.prepare("other", other)).ok
+    while (beat := await bench.heartbeats.get()).store == "":
+        pass
+    assert (beat.store, beat.functions) == (known.store, {"default.hello": version.id})
+
+    assert await bench.adopt("no such store") == wire.AdoptReply(
+        ok=False, message="has not read that store yet"
+    )
+    assert await bench.adopt(offered.store) == wire.AdoptReply(ok=True)
+    await bench.pop.serves("other", other.id)
+    receipt = await bench.receipt(offered.seq)
+    assert (receipt.store, bench.pop.edges[0].versions()) == (offered.store, {"other": other.id})
+    assert await bench.adopt(offered.store) == wire.AdoptReply(ok=True), "twice is no mistake"
+    await bench.stop_agent()
+    served = len(bench.pop.edges[0].snapshots)
+    bench.start_agent()
+    edge = bench.pop.edges[0]
+    await edge.until(lambda: len(edge.snapshots) > served)
+    assert edge.versions() == {"other": other.id}, "it is remembered"
 
 
 async def test_heartbeats_say_what_is_served(live: Bench) -> None:

@@ -67,9 +67,9 @@ def _row(found: Pop) -> tuple[str, ...]:
     )
 
 
-def _act(code: str, action: str, as_json: bool) -> None:
+def _act(code: str, action: str, as_json: bool, query: str = "") -> None:
     with Client() as client:
-        done = client.post(f"/v1/pops/{code}/{action}", PopAction)
+        done = client.post(f"/v1/pops/{code}/{action}{query}", PopAction)
     if as_json:
         print_json(done)
     else:
@@ -121,18 +121,20 @@ def stop(pop: str, as_json: bool) -> None:
 
 @pop.command()
 @click.argument("pop")
+@click.option("--force", is_flag=True, help="Also when no other PoP announces.")
 @json_option
-def drain(pop: str, as_json: bool) -> None:
+def drain(pop: str, force: bool, as_json: bool) -> None:
     """Send a PoP's users elsewhere until it is undrained.
 
     For five seconds it announces with GRACEFUL_SHUTDOWN and a prepended path: new users go elsewhere, open
-    connections go on. Then its routes are withdrawn. It stays drained over a restart.
+    connections go on. Then its routes are withdrawn. It stays drained over a restart. The last PoP that
+    announces is not drained, unless you insist.
 
     \b
     Example:
       atoll pop drain nrt
     """
-    _act(pop, "drain", as_json)
+    _act(pop, "drain", as_json, "?force=true" if force else "")
 
 
 @pop.command()

@@ -90,9 +90,12 @@ async def pops(services: NamedDependency[Services]) -> tuple[Pop, ...]:
 
 @post("/pops/{pop:str}/{action:str}", status_code=200, summary="kill, start, stop, drain or undrain a PoP")
 async def pop_action(
-    services: NamedDependency[Services], pop: FromPath[str], action: FromPath[str]
+    services: NamedDependency[Services],
+    pop: FromPath[str],
+    action: FromPath[str],
+    force: FromQuery[bool] = False,
 ) -> PopAction:
-    return await services.observer.act(pop, action)
+    return await services.observer.act(pop, action, force=force)
 
 
 @post("/processes/{name:str}/kill", status_code=200, summary="SIGKILL one process: nats, gateway")

@@ -14,7 +14,7 @@ from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.control.answers import Pop, PopAction, Status
 from atoll.control.presence import Presence
 from atoll.control.specs import Specs
-from atoll.control.status import degraded
+from atoll.control.status import announces, degraded
 from atoll.errors import AtollError, RemoteError
 from atoll.wire import frames
 from atoll.wire.messages import (
@@ -34,7 +34,8 @@ from atoll.wire.messages import (
 ASK_TIMEOUT_S: Final = 2.0
 COMMAND_TIMEOUT_S: Final = 30.0
 LIFE_ACTIONS: Final = ("kill", "start", "stop")
-INTENTS: Final = {"drain": True, "undrain": False}
+DRAIN: Final = "drain"
+INTENTS: Final = {DRAIN: True, "undrain": False}
 
 _Reply = TypeVar("_Reply", bound=Message)
 
@@ -46,6 +47,7 @@ class Observer:
         self._paths = paths
         self._network = network
         self._presence = presence
+        self._draining = asyncio.Lock()
 
     async def status(self, specs: Specs | None) -> Status:
         """Everything, with what is wrong. `specs` are the store's, None when it cannot be reached."""
@@ -82,14 +84,17 @@ class Observer:
         except AtollError:
             return None
 
-    async def act(self, code: str, action: str) -> PopAction:
-        """Kill, start, stop, drain or undrain a PoP."""
+    async def act(self, code: str, action: str, *, force: bool = False) -> PopAction:
+        """Kill, start, stop, drain or undrain a PoP. `force` drains also the last one that announces."""
         spec, started_s = self._spec(code), monotonic()
         anycast = None
         if action in LIFE_ACTIONS:
             await self._command(PopCommand(pop=code, action=action))
         elif action in INTENTS:
-            anycast = await self._intend(spec, INTENTS[action])
+            async with self._draining:  # two drains at once must not take each other for what is left
+                if action == DRAIN and not force:
+                    await self._require_another(code)
+                anycast = await self._intend(spec, INTENTS[action])
         else:
             known = ", ".join((*LIFE_ACTIONS, *INTENTS))
             raise RemoteError(f"a PoP cannot {action}", 404, f"it can {known}")
@@ -106,6 +111,13 @@ class Observer:
             await frames.ask(self._paths.network_socket, message, COMMAND_TIMEOUT_S)
         except OSError as error:
             raise RemoteError("the network daemon does not answer", 503, "see `atoll logs`") from error
+
+    async def _require_another(self, code: str) -> None:
+        others = [pop.code for pop in self._network.pops if pop.code != code]
+        if any(announces(found) for found in await asyncio.gather(*map(self._anycast, others))):
+            return
+        hint = f"undrain or start another, or insist: `atoll pop drain {code} --force`"
+        raise RemoteError(f"without {code} nobody would announce: no other PoP does", 409, hint)
 
     async def _intend(self, spec: PopSpec, drain: bool) -> AnycastStatus:
         socket = self._paths.pop_run(spec.code) / "anycast.sock"

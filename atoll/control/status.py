@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from atoll.control.answers import Pop
 from atoll.control.presence import SILENT_AFTER_S
-from atoll.control.specs import Specs
-from atoll.wire.messages import CatchmentTable, ProcessInfo
+from atoll.control.specs import FUNCTION_PREFIX, Specs
+from atoll.wire.messages import AnycastStatus, CatchmentRow, CatchmentTable, ProcessInfo
 
 _WELL = ("ready", "up")
+_NAMED_CITIES = 3
 
 
 def degraded(
@@ -42,6 +43,7 @@ def _complaints(
     for process in processes:
         if process.state not in _WELL:
             yield f"{process.name} is {process.state}"
+    yield from _unreached(internet.rows if internet else ())
     for pop in pops:
         yield from _about_pop(pop, specs)
 
@@ -61,6 +63,23 @@ def _about_pop(pop: Pop, specs: Specs | None) -> Iterator[str]:
         yield f"{pop.code} is not announced: no session with the Internet"
     elif not pop.anycast.healthy:
         yield f"{pop.code} is not announced: {pop.anycast.reason}"
+    elif not pop.anycast.drain and not pop.anycast.announced:
+        yield f"{pop.code} announces nothing: {pop.anycast.reason}"
+
+
+def announces(anycast: AnycastStatus | None) -> bool:
+    """Whether a PoP attracts users and is to go on doing so."""
+    return anycast is not None and bool(anycast.announced) and not anycast.drain
+
+
+def _unreached(rows: Iterable[CatchmentRow]) -> Iterator[str]:
+    """Cities whose packets go nowhere."""
+    cities = [row.city for row in rows if not row.pop]
+    if len(cities) <= _NAMED_CITIES:
+        yield from (f"{city} has no route" for city in cities)
+    else:
+        named = ", ".join(cities[:_NAMED_CITIES])
+        yield f"{len(cities)} cities have no route: {named}, …"
 
 
 def _about_agent(pop: Pop, specs: Specs) -> Iterator[str]:
@@ -74,3 +93,16 @@ def _about_agent(pop: Pop, specs: Specs) -> Iterator[str]:
         yield f"{pop.code} catches up: it serves seq {pop.seq} of {specs.seq}"
     elif pop.seq > specs.seq:
         yield f"{pop.code} serves seq {pop.seq}, the store is at {specs.seq}: was the store replaced?"
+    else:
+        yield from _about_functions(pop, specs)
+
+
+def _about_functions(pop: Pop, specs: Specs) -> Iterator[str]:
+    """What serves is compared with what should: a PoP may know of a version that does not start there."""
+    wanted = {f"{f.tenant}.{f.name}": f.active for f in specs.functions if f.active}
+    for name in sorted(wanted.keys() | pop.functions.keys()):
+        should, does = wanted.get(name, ""), pop.functions.get(name, "")
+        if name in wanted and not does:
+            yield f"{pop.code} does not serve {name}"
+        elif does != should and f"{FUNCTION_PREFIX}{name}" not in specs.unreadable:
+            yield f"{pop.code} serves {name} {does}, {f'not {should}' if should else 'which was removed'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import nats
 import pytest
 import pytest_asyncio
@@ -133,7 +135,11 @@ class Running:
         """The network daemon, the Internet and lhr's anycast role in one."""
         self.asked.append(message)
         anycast = AnycastStatus(
-            pop="lhr", healthy=True, drain=SetIntent(drain=True) in self.asked, announced=(), session_up=True
+            pop="lhr",
+            healthy=True,
+            drain=SetIntent(drain=True) in self.asked,
+            announced=("192.0.2.0/24",),
+            session_up=True,
         )
         row = CatchmentRow(city="tokyo", asn=64600, pop="nrt", as_path=(64600, 64513), rtt_ms=3.0)
         replies: dict[type, Message] = {
@@ -145,6 +151,21 @@ class Running:
             GetAnycast: anycast,
         }
         return replies.get(type(message), Ok())
+
+    @contextlib.asynccontextmanager
+    async def neighbour(self, code: str, **changes: Any) -> AsyncIterator[None]:
+        """Another PoP's anycast role, which announces."""
+        status = AnycastStatus(
+            pop=code, healthy=True, drain=False, announced=("192.0.2.0/24",), session_up=True
+        )
+
+        async def answer(_peer: frames.Peer, _message: Message) -> Message | None:
+            return msgspec.structs.replace(status, **changes)
+
+        self.paths.pop_run(code).mkdir()
+        server = await frames.serve(self.paths.pop_run(code) / "anycast.sock", answer)
+        yield
+        server.close()
 
 
 @pytest_asyncio.fixture
@@ -481,9 +502,23 @@ class TestNetwork:
         assert observed.asked == [PopCommand(pop="lhr", action=action)]
 
     async def test_a_drain_comes_with_its_receipt(self, observed: Running) -> None:
-        answer = (await observed.http.post("/v1/pops/lhr/drain")).json()
+        async with observed.neighbour("nrt"):
+            answer = (await observed.http.post("/v1/pops/lhr/drain")).json()
         assert answer["anycast"]["drain"] is True
         assert observed.asked == [SetIntent(drain=True), GetAnycast()]
+
+    @pytest.mark.parametrize("changes", [None, {"drain": True}, {"announced": ()}])
+    async def test_the_last_that_announces_is_drained_only_by_force(
+        self, observed: Running, changes: dict[str, Any] | None
+    ) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if changes is not None:
+                await stack.enter_async_context(observed.neighbour("nrt", **changes))
+            refused = await observed.http.post("/v1/pops/lhr/drain")
+            assert (refused.status_code, observed.asked) == (409, [])
+            assert "--force" in refused.json()["hint"]
+            assert (await observed.http.post("/v1/pops/lhr/drain?force=true")).status_code == 200
+            assert observed.asked[0] == SetIntent(drain=True)
 
     @pytest.mark.parametrize(
         ("path", "status"),
@@ -491,7 +526,7 @@ class TestNetwork:
     )
     async def test_what_a_pop_cannot(self, observed: Running, path: str, status: int) -> None:
         assert (await observed.http.post(f"/v1/pops/{path}")).status_code == status
-        assert observed.asked == []
+        assert [asked for asked in observed.asked if asked != GetAnycast()] == []
 
     @pytest.mark.parametrize("name", ["nats", "lhr/edge-0", "lhr/fn:default.hello.1f"])
     async def test_processes_are_killed_by_name(self, observed: Running, name: str) -> None:

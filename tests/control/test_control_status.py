@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from atoll.config.spec import FunctionSpec
 from atoll.control.answers import Pop
 from atoll.control.specs import Specs
-from atoll.control.status import degraded
-from atoll.wire.messages import AnycastStatus, CatchmentTable, ProcessInfo
+from atoll.control.status import announces, degraded
+from atoll.wire.messages import AnycastStatus, CatchmentRow, CatchmentTable, ProcessInfo
 
 WELL = AnycastStatus(
     pop="lhr", healthy=True, drain=False, announced=("192.0.2.0/24",), session_up=True, reason="healthy"
@@ -59,6 +60,7 @@ def test_what_is_wrong_with_a_pop(changes: dict[str, object], complaint: str) ->
     [
         ({"session_up": False}, "lhr is not announced: no session with the Internet"),
         ({"healthy": False, "reason": "edge-0: 503"}, "lhr is not announced: edge-0: 503"),
+        ({"announced": (), "reason": "refused"}, "lhr announces nothing: refused"),
     ],
 )
 def test_why_it_is_not_announced(changes: dict[str, object], complaint: str) -> None:
@@ -84,3 +86,43 @@ def test_a_pop_of_another_store_is_named_and_not_compared() -> None:
     (complaint,) = complaints(msgspec.structs.replace(LHR, store="a", seq=40), Specs(seq=7, store="b"))
     assert complaint.startswith("lhr follows another store")
     assert complaints(msgspec.structs.replace(LHR, store="b"), Specs(seq=7, store="b")) == ()
+
+
+def test_a_pop_that_is_drained_on_purpose_is_no_complaint() -> None:
+    drained = msgspec.structs.replace(WELL, drain=True, announced=())
+    assert complaints(msgspec.structs.replace(LHR, anycast=drained)) == ()
+    assert not announces(drained)
+    assert not announces(None)
+    assert announces(WELL)
+
+
+@pytest.mark.parametrize(
+    ("cities", "found"),
+    [
+        ((), ()),
+        (("tokyo", "london"), ("tokyo has no route", "london has no route")),
+        (("a", "b", "c", "d"), ("4 cities have no route: a, b, c, …",)),
+    ],
+)
+def test_cities_without_a_route(cities: tuple[str, ...], found: tuple[str, ...]) -> None:
+    rows = [CatchmentRow(city=city, asn=1, pop="", as_path=(), rtt_ms=0.0) for city in cities]
+    served = CatchmentRow(city="paris", asn=2, pop="lhr", as_path=(2, 3), rtt_ms=1.0)
+    assert degraded(SPECS, True, CatchmentTable(rows=(*rows, served)), [LHR], []) == found
+
+
+@pytest.mark.parametrize(
+    ("functions", "found"),
+    [
+        ({"default.hello": "v2"}, ()),
+        ({"default.hello": "v1"}, ("lhr serves default.hello v1, not v2",)),
+        ({}, ("lhr does not serve default.hello",)),
+        ({"default.hello": "v2", "default.old": "v1"}, ("lhr serves default.old v1, which was removed",)),
+        ({"default.hello": "v2", "default.odd": "v1"}, ()),
+    ],
+)
+def test_what_serves_is_compared_with_what_should(functions: dict[str, str], found: tuple[str, ...]) -> None:
+    hello, off = FunctionSpec(name="hello", active="v2"), FunctionSpec(name="off", active="")
+    specs = Specs(seq=7, functions=(hello, off), unreadable=("fn.default.odd",))
+    unread, *about = complaints(msgspec.structs.replace(LHR, functions=functions), specs)
+    assert unread.startswith("fn.default.odd")
+    assert tuple(about) == found

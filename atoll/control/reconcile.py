@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from atoll.config.spec import FunctionRuntime, FunctionSpec, PopSpec, Snapshot
+import msgspec
+
+from atoll.config.spec import FunctionRuntime, FunctionSpec, NetworkSpec, PopSpec, Snapshot
 from atoll.control.sites import compile_network
 from atoll.control.specs import Specs
 
@@ -66,9 +68,15 @@ def snapshot(specs: Specs, pop: PopSpec, ready: Mapping[str, str], versions: Map
         for function in specs.functions
         if function_id(function) in versions
     )
-    network = compile_network(specs.network, specs.functions)
-    current = next((p for p in network.pops if p.code == pop.code), pop)
-    return Snapshot(seq=specs.seq, pop=current, network=network, functions=runtimes)
+    last = Snapshot(seq=specs.seq, pop=pop, network=specs.network, functions=runtimes)
+    return relocated(last, specs.network, specs.functions)
+
+
+def relocated(last: Snapshot, network: NetworkSpec, functions: Iterable[FunctionSpec]) -> Snapshot:
+    """`last` in `network`: the same versions, with the sites, origins and ports that are true now."""
+    compiled = compile_network(network, functions)
+    pop = next((p for p in compiled.pops if p.code == last.pop.code), last.pop)
+    return msgspec.structs.replace(last, pop=pop, network=compiled)
 
 
 def up_to_date(functions: Iterable[FunctionSpec], versions: Mapping[str, str]) -> bool:

@@ -15,7 +15,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
 from typing import Final, Never
 
@@ -25,7 +26,7 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from atoll.config.spec import PopSpec, Snapshot
+from atoll.config.spec import NetworkSpec, PopSpec, Snapshot
 from atoll.control import reconcile
 from atoll.control.link import Link
 from atoll.control.specs import Specs, continues, filled
@@ -57,6 +58,8 @@ class Agent:
         self._hosts = FunctionHosts(run / "supervisor.sock", self._disk, self._fetch, self._rebuild)
         self._specs = Specs()
         self._offered: Specs | None = None  # of a store that is not the one it follows
+        self._outdated: NetworkSpec | None = None  # of a run before: the ports have moved since
+        self._disk_fails = False
         self._seen_s = monotonic()
         self._snapshot: Snapshot | None = None
         self._serving: dict[str, str] = {}
@@ -79,11 +82,22 @@ class Agent:
         if last is not None:
             self._serving = {f"{f.tenant}.{f.name}": f.version for f in last.functions}
         specs = self._disk.load_specs() or Specs()
-        if specs.network is None:
-            specs = msgspec.structs.replace(specs, network=load_network(self._network_file))
+        local = load_network(self._network_file)
+        if local is not None and specs.network != local:
+            self._outdated = specs.network
+            specs = msgspec.structs.replace(specs, network=local)
+            self._relocate(last, local, specs)
         if specs.network is not None:
             _log.info("starts from disk: seq %d, %d functions", specs.seq, len(specs.functions))
             self._follow(specs)
+
+    def _relocate(self, last: Snapshot | None, network: NetworkSpec, specs: Specs) -> None:
+        """Edge workers have started from a snapshot with ports of a run before: correct them at once."""
+        with contextlib.suppress(AtollError):  # routes that collide: `_rebuild` says so
+            if last is not None:
+                moved = reconcile.relocated(last, network, specs.functions)
+                self._save(partial(self._disk.save_snapshot, moved))
+                self._edges.serve(moved)
 
     async def _session(self, client: Client) -> None:
         """One connection's life: answer `prepare`, follow the store."""
@@ -114,9 +128,17 @@ class Agent:
             self._decline(specs)
             return
         self._offered = None
+        specs = self._moved(specs)
         if specs != self._specs:
-            self._disk.save_specs(specs)
+            self._save(partial(self._disk.save_specs, specs))
             self._follow(specs)
+
+    def _moved(self, specs: Specs) -> Specs:
+        """`specs` with this run's network as long as the control plane has not stored it yet."""
+        if specs.network == self._outdated:
+            return msgspec.structs.replace(specs, network=self._specs.network)
+        self._outdated = None
+        return specs
 
     def _decline(self, specs: Specs) -> None:
         if self._offered is None:
@@ -144,17 +166,36 @@ class Agent:
         serving = reconcile.serving_versions(specs.functions, ready, self._serving)
         try:
             snapshot = reconcile.snapshot(specs, self._pop, ready, serving)
-            if snapshot != self._snapshot:
-                self._disk.save_snapshot(snapshot)
-        except (AtollError, OSError) as error:
+        except AtollError as error:
             _log.error("seq %d cannot be served, the one before it stays: %s", specs.seq, error)
             return
         if snapshot != self._snapshot:
+            self._save(partial(self._disk.save_snapshot, snapshot))
             self._snapshot = snapshot
             self._edges.serve(snapshot)
         if serving != self._serving:
             self._serving = serving
             self._hosts.want(reconcile.wanted_hosts(specs.functions, serving))
+
+    def _save(self, save: Callable[[], None]) -> None:
+        """For the next start. A full disk takes nothing out of service: what is in memory serves on."""
+        try:
+            save()
+        except OSError as error:
+            if not self._disk_fails:
+                _log.error("cannot be kept on disk, a restart would serve what was before: %s", error)
+            self._disk_fails = True
+
+    def _save_again(self) -> None:
+        """What could not be kept; tried once a second."""
+        try:
+            self._disk.save_specs(self._specs)
+            if self._snapshot is not None:
+                self._disk.save_snapshot(self._snapshot)
+        except OSError:
+            return
+        _log.info("kept on disk again")
+        self._disk_fails = False
 
     def _may_start(self) -> bool:
         """At start, the snapshot on disk stays until every active host has had its chance."""
@@ -198,6 +239,8 @@ class Agent:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             await self._hosts.sweep()
+            if self._disk_fails:
+                self._save_again()
             if self._link.connected:
                 edges = await self._edges.stats()
                 beat = wire.Heartbeat(
@@ -220,7 +263,7 @@ class Agent:
             _log.warning("adopts store %s at seq %d", offered.store, offered.seq)
             self._offered = None
             self._edges.start_anew()
-            self._disk.save_specs(offered)
+            self._save(partial(self._disk.save_specs, offered))
             self._follow(offered)
         follows = self._offered is None and self._specs.store == request.store
         reply = wire.AdoptReply(ok=follows, message="" if follows else "has not read that store yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -24,7 +25,7 @@ from networks import network, pop
 from atoll.config.spec import FunctionSpec, FunctionVersion, Snapshot
 from atoll.control import rollout
 from atoll.control.store import SPECS_BUCKET, Store
-from atoll.node import agent_hosts
+from atoll.node import agent_disk, agent_hosts
 from atoll.node.agent import Agent
 from atoll.node.role import RoleConfig
 from atoll.wire import control as wire
@@ -388,6 +389,62 @@ async def test_a_first_start_without_nats_serves_the_networks_sites(bench: Bench
     edge = bench.pop.edges[0]
     await edge.until(lambda: bool(edge.snapshots))
     assert (edge.latest.seq, edge.latest.network) == (0, NETWORK)
+
+
+async def test_ports_that_moved_count_before_the_control_plane_has_stored_them(live: Bench) -> None:
+    await live.receipt(1)
+    await live.stop_agent()
+    site = msgspec.structs.replace(NETWORK.sites[0], host="moved.example.com")
+    moved = msgspec.structs.replace(NETWORK, sites=(site,))
+    (live.home / "network.json").write_bytes(msgspec.json.encode(moved))
+    edge = live.pop.edges[0]
+    served = len(edge.snapshots)
+    live.start_agent()
+    version = await live.deploy("hello", "one")  # the store still has the network of the run before
+    await live.pop.serves("hello", version.id)
+    stored = await live.store.load()
+    assert stored.specs.network == NETWORK
+    await live.store.put_network(msgspec.structs.replace(moved, name="stored"), stored.revisions["network"])
+    await edge.until(lambda: edge.latest.network.name == "stored")
+    hosts = [snapshot.network.sites[0].host for snapshot in edge.snapshots[served:]]
+    assert set(hosts) == {"moved.example.com"}
+
+
+async def test_ports_that_moved_count_while_the_hosts_start(live: Bench) -> None:
+    version = await live.deploy("hello", "one")
+    await live.pop.serves("hello", version.id)
+    await live.stop_agent()
+    live.pop.supervisor.running.clear()
+    await live.pop.supervisor.stop()
+    live.config = msgspec.structs.replace(live.config, nats_url="nats://127.0.0.1:1")
+    moved = msgspec.structs.replace(NETWORK, name="moved")
+    (live.home / "network.json").write_bytes(msgspec.json.encode(moved))
+    live.start_agent()
+    edge = live.pop.edges[0]
+    await edge.until(lambda: edge.latest.network.name == "moved")
+    assert (edge.versions(), edge.latest.network.sites[1].host) == ({"hello": version.id}, "hello.test")
+    assert on_disk(live) == edge.latest
+
+
+async def test_a_full_disk_takes_nothing_out_of_service(
+    live: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await live.receipt(1)
+    write = agent_disk._write
+
+    def full(path: Path, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(agent_disk, "_write", full)
+    version = await live.deploy("hello", "one")
+    seq = (await live.store.load()).specs.seq
+    assert (await live.receipt(seq)).functions == {"default.hello": version.id}
+    assert on_disk(live).functions == ()
+    assert sum("cannot be kept on disk" in message for message in caplog.messages) == 1
+    monkeypatch.setattr(agent_disk, "_write", write)
+    async with asyncio.timeout(5):
+        while on_disk(live).functions == ():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_store_that_lost_its_history_replaces_nothing(bench: Bench) -> None:

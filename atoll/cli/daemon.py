@@ -1,22 +1,18 @@
 """Starting and ending the network daemon from the command line.
 
-The daemon reports over a pipe: one byte when it runs, its error otherwise. What is left of a network after
-its daemon is gone is found by the environment that every process of it inherited.
+The daemon reports over a pipe: one byte when it runs, its error otherwise.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Final
 
 import msgspec
-import psutil
 
 from atoll.config.paths import Paths
 from atoll.errors import AtollError
@@ -27,9 +23,7 @@ from atoll.node.role import READY_VARIABLE, ROLE_VARIABLE, RoleConfig
 from atoll.wire.messages import Failed
 
 STOP_TIMEOUT_S: Final = 40.0
-SWEEP_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.05
-_EXTERNAL: Final = ("nats-server", "workerd")  # these may have shed the environment
 
 
 def start(paths: Paths, options: dict[str, str]) -> None:
@@ -72,7 +66,14 @@ def _judge(report: bytes, paths: Paths) -> None:
 
 
 def stop(holder: lock.Holder, paths: Paths) -> bool:
-    """Have the daemon stop everything; whether it has ended in time."""
+    """Have the daemon stop everything; whether it has ended in time.
+
+    Raises:
+        AtollError: the lock is held, and its file does not say by whom.
+    """
+    if holder.pid <= 0:  # to `kill` this is no process but a group of them, ours among them
+        hint = f"try again in a moment; `fuser {paths.lock_file}` names who holds it"
+        raise AtollError("the network's lock is held by a process that it does not name", hint)
     try:
         os.kill(holder.pid, signal.SIGTERM)
     except ProcessLookupError:
@@ -83,37 +84,3 @@ def stop(holder: lock.Holder, paths: Paths) -> bool:
             return False
         sleep(_POLL_S)
     return True
-
-
-def sweep(paths: Paths) -> list[str]:
-    """End every process of this network that is left; what they were."""
-    left = {f"{process.name()} (pid {process.pid})": process for process in leftovers(paths)}
-    for process in left.values():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    deadline_s = monotonic() + SWEEP_TIMEOUT_S
-    while any(leftovers(paths)) and monotonic() < deadline_s:
-        sleep(_POLL_S)
-    return list(left)
-
-
-def leftovers(paths: Paths) -> Iterator[psutil.Process]:
-    """Processes of this user that belong to the network."""
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and _belongs(process, paths):
-                yield process
-        except psutil.Error:
-            continue  # gone meanwhile, or somebody else's
-
-
-def _belongs(process: psutil.Process, paths: Paths) -> bool:
-    if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
-        return False
-    role = process.environ().get(ROLE_VARIABLE, "")
-    if f'"home":"{paths.home}"' in role:
-        return True
-    folders = (str(paths.home), str(paths.run))
-    return process.name() in _EXTERNAL and any(
-        folder in part for part in process.cmdline() for folder in folders
-    )

@@ -13,6 +13,7 @@ from atoll.config.paths import Paths, resolve
 from atoll.errors import AtollError
 from atoll.node import lock
 from atoll.node.folders import remove_run
+from atoll.node.leftovers import leftovers, sweep
 
 
 @click.command()
@@ -32,7 +33,7 @@ def down(as_json: bool) -> None:
     began_s = monotonic()
     holder = lock.holder(paths.lock_file)
     orderly = daemon.stop(holder, paths) if holder is not None else True
-    killed = daemon.sweep(paths)
+    killed = sweep(paths)
     _clear(paths)
     took_s = monotonic() - began_s
     if as_json:
@@ -47,7 +48,7 @@ def _clear(paths: Paths) -> None:
     Raises:
         AtollError: something is left after all.
     """
-    left = [f"{process.name()} (pid {process.pid})" for process in daemon.leftovers(paths)]
+    left = [f"{process.name()} (pid {process.pid})" for process in leftovers(paths)]
     if left:
         raise AtollError(
             f"still running: {', '.join(left)}", hint="they ignore SIGKILL; look at the kernel's log"

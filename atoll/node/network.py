@@ -25,6 +25,7 @@ from atoll.errors import AtollError
 from atoll.internet.laptop import laptop_network
 from atoll.node import lock, nats, network_files
 from atoll.node.folders import clear_run, make_folders
+from atoll.node.leftovers import sweep
 from atoll.node.process import Launch, role_launch, usage
 from atoll.node.role import READY_VARIABLE, RoleConfig, notify_ready, read_role
 from atoll.node.supervisor import Supervised, Supervisor
@@ -211,6 +212,8 @@ async def serve(config: RoleConfig) -> None:
         paths.lock_file, lock.Holder(pid=os.getpid(), started_s=time(), options=config.options)
     ):
         raise AtollError("a network is already running", hint="`atoll status` shows it")
+    for left in sweep(paths, daemons=False):  # another daemon is about to be refused
+        _log.warning("ended %s, left by a network before", left)
     clear_run(paths)
     laptop, wanted = laptop_network(), wanted_endpoints(config.options)
     if wanted.http == 0:

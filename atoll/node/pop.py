@@ -171,8 +171,6 @@ class PopSupervisor:
         await asyncio.gather(self._hosts.stop_all(), self._supervisor.stop_all())
         for sock in self._sockets:
             sock.close()
-        for path in self._run.glob("*.sock"):
-            path.unlink(missing_ok=True)
 
 
 async def serve(config: RoleConfig) -> None:

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from live_network import LiveNetwork
 
-from atoll.cli import daemon
 from atoll.node import lock
+from atoll.node.leftovers import leftovers
 
 pytestmark = pytest.mark.real
 
@@ -27,7 +27,7 @@ async def test_two_ups_at_once_then_a_dead_daemon_then_down(tmp_path: Path) -> N
     assert first["endpoints"] == second["endpoints"]
     holder = lock.holder(live.paths.lock_file)
     assert holder is not None
-    processes = list(daemon.leftovers(live.paths))
+    processes = list(leftovers(live.paths))
     assert len(processes) >= 29
 
     os.kill(holder.pid, signal.SIGKILL)
@@ -35,6 +35,20 @@ async def test_two_ups_at_once_then_a_dead_daemon_then_down(tmp_path: Path) -> N
     assert alive == []
     assert "No network was running" in live.run("down").stderr
     assert not live.paths.run.exists()
+
+
+async def test_what_a_dead_daemon_leaves_takes_nothing_from_the_next(tmp_path: Path) -> None:
+    live = LiveNetwork(tmp_path)
+    live.up("--no-deploy")
+    holder = lock.holder(live.paths.lock_file)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    live.up("--no-deploy")
+    await asyncio.sleep(3)  # PoPs that end in order would have by now
+    sockets = {path.name for path in live.paths.pop_run("lhr").iterdir()}
+    assert {"supervisor.sock", "bindings.sock", "anycast.sock", "edge-0.sock"} <= sockets
+    assert live.ask("status")["degraded"] == []
+    assert live.ask("down")["killed"] == []
 
 
 def test_down_ends_every_process_and_frees_every_port(tmp_path: Path) -> None:
@@ -46,7 +60,7 @@ def test_down_ends_every_process_and_frees_every_port(tmp_path: Path) -> None:
     assert done["was_running"]
     assert done["seconds"] < 4
     assert done["killed"] == []
-    assert list(daemon.leftovers(live.paths)) == []
+    assert list(leftovers(live.paths)) == []
     for port in (live.http_port, live.https_port, live.api_port):
         socket.create_server(("127.0.0.1", port)).close()
     assert not live.paths.run.exists()

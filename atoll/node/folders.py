@@ -5,26 +5,55 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
+from typing import Final
 
 from atoll.config.paths import Paths
 from atoll.errors import AtollError
+
+_OTHERS: Final = 0o077
+_WRITE_OF_OTHERS: Final = 0o022
 
 
 def make_folders(paths: Paths) -> None:
     """The network's folders, private to the user.
 
     Raises:
-        AtollError: one cannot be made, or the folder for sockets, whose name anybody can guess, is not ours.
+        AtollError: one cannot be made, or is not the user's alone: anybody can guess the name of the one for
+            sockets, and be there first.
     """
-    for folder in (paths.home, paths.logs, paths.run.parent):
-        _make(folder)
-    owner = paths.run.parent.stat().st_uid
-    if owner != os.getuid():
-        message = f"the folder for sockets belongs to another user ({owner})"
-        hint = "set XDG_RUNTIME_DIR to a folder of yours"
-        raise AtollError(message, hint, where=str(paths.run.parent))
+    _make(paths.home)
+    _close(paths.home)
+    _make(paths.logs)
+    _make(paths.run.parent)
+    _check_private(paths.run.parent)
     _make(paths.run)
+
+
+def _close(home: Path) -> None:
+    """Have a home that was there before, made by hand perhaps, read by nobody else."""
+    found = home.stat()
+    if found.st_mode & stat.S_ISVTX:
+        hint = "ATOLL_HOME names a folder for this network alone"
+        raise AtollError("the network's folder is everybody's", hint, str(home))
+    if found.st_uid == os.getuid() and found.st_mode & _OTHERS:
+        home.chmod(0o700)
+
+
+def _check_private(folder: Path) -> None:
+    found = folder.lstat()  # what a link of somebody else's points to may be ours
+    hint = "remove it, or set XDG_RUNTIME_DIR to a folder of yours"
+    if not stat.S_ISDIR(found.st_mode):
+        raise AtollError("the folder for sockets is not a folder", hint, str(folder))
+    if found.st_uid != os.getuid():
+        raise AtollError(
+            f"the folder for sockets belongs to another user ({found.st_uid})", hint, str(folder)
+        )
+    if found.st_mode & _WRITE_OF_OTHERS:
+        raise AtollError("others may write to the folder for sockets", hint, str(folder))
+    if found.st_mode & _OTHERS:
+        folder.chmod(0o700)
 
 
 def _make(folder: Path) -> None:

@@ -11,8 +11,9 @@ Four verdicts of one check go in, a state comes out:
 
 Each fall adds 1 to a penalty that halves every `penalty_half_life_s`; above `suppress` the PoP stays where
 it fell until the penalty is below `reuse`, however well it looks. That is route-flap damping (RFC 2439) done
-at home, so that no neighbour has reason to do it to us. A passing check says only that the edge answers:
-what it says about origins never counts, because another PoP would reach the same sick origin.
+at home, so that no neighbour has reason to do it to us; it outlives the process, whose death is a fall too.
+A passing check says only that the edge answers: what it says about origins never counts, because another
+PoP would reach the same sick origin.
 """
 
 from __future__ import annotations
@@ -95,6 +96,24 @@ def _fallen(state: State, verdict: Verdict, fails: int, silent: int, limits: Hea
     if state == "up" and fails >= limits.fall:
         return "soft"
     return state
+
+
+def resumed(
+    penalty: float, suppressed: bool, checked_s: float, fell: bool, now_s: float, limits: HealthLimits
+) -> Health:
+    """The health to start with, from what was remembered. `fell`: it served, and its end was not orderly.
+
+    A clock that was set back forgives nothing, and what it said then is forgotten.
+    """
+    before = Health(penalty=penalty, suppressed=suppressed, checked_s=checked_s)
+    now = decayed(before, now_s, limits) + (1.0 if fell else 0.0)
+    held = now > limits.suppress or (suppressed and now > limits.reuse)
+    return Health(penalty=now, suppressed=held, checked_s=now_s)
+
+
+def forgiven(health: Health) -> Health:
+    """Without a penalty: a person has looked and wants the PoP announced."""
+    return msgspec.structs.replace(health, penalty=0.0, suppressed=False)
 
 
 def decayed(health: Health, now_s: float, limits: HealthLimits) -> float:

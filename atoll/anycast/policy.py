@@ -16,10 +16,14 @@ Origins are no input: a sick origin never withdraws a PoP.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from atoll.anycast.health import Health
 from atoll.anycast.speaker import GRACEFUL_SHUTDOWN, Announcement
+
+DRAINED: Final = "drained by the operator"
 
 
 class PolicyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     prefixes: tuple[str, ...]
     health: Health
     drain_since_s: float | None = None  # when the operator asked for a drain
+    drained: bool = False  # the window has passed before: it does not begin again, whatever the clock says
     permit: bool = False  # someone who counts the PoPs still up allows a soft withdrawal
     limits: PolicyLimits = PolicyLimits()
 
@@ -50,13 +55,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 def policy(inputs: Inputs, now_s: float) -> Decision:
     """What to announce at `now_s`."""
     limits, health = inputs.limits, inputs.health
+    if health.suppressed and health.state in ("starting", "hard"):
+        return _nothing("suppressed: fell too often")
     if health.state == "starting":
         return _nothing("starting: not healthy yet")
     if health.state == "hard":
-        return _nothing("suppressed: fell too often" if health.suppressed else "no edge answers")
+        return _nothing("no edge answers")
     if inputs.drain_since_s is not None:
-        if now_s - inputs.drain_since_s >= limits.drain_window_s:
-            return _nothing("drained by the operator")
+        if inputs.drained or now_s - inputs.drain_since_s >= limits.drain_window_s:
+            return _nothing(DRAINED)
         return _all(inputs, "draining: graceful shutdown", limits.drain_prepend, (GRACEFUL_SHUTDOWN,))
     if health.state == "soft":
         if inputs.permit:

@@ -6,6 +6,7 @@ Nobody who does not answer holds up the rest: what is not known is reported as u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -20,6 +21,7 @@ from atoll.wire import frames
 from atoll.wire.messages import (
     AnycastStatus,
     CatchmentTable,
+    ForgiveFalls,
     GetAnycast,
     GetCatchment,
     GetNetwork,
@@ -33,7 +35,8 @@ from atoll.wire.messages import (
 
 ASK_TIMEOUT_S: Final = 2.0
 COMMAND_TIMEOUT_S: Final = 30.0
-LIFE_ACTIONS: Final = ("kill", "start", "stop")
+START: Final = "start"
+LIFE_ACTIONS: Final = ("kill", START, "stop")
 DRAIN: Final = "drain"
 INTENTS: Final = {DRAIN: True, "undrain": False}
 
@@ -90,6 +93,8 @@ class Observer:
         anycast = None
         if action in LIFE_ACTIONS:
             await self._command(PopCommand(pop=code, action=action))
+            if action == START:
+                await self._forgive(spec)
         elif action in INTENTS:
             async with self._draining:  # two drains at once must not take each other for what is left
                 if action == DRAIN and not force:
@@ -111,6 +116,11 @@ class Observer:
             await frames.ask(self._paths.network_socket, message, COMMAND_TIMEOUT_S)
         except OSError as error:
             raise RemoteError("the network daemon does not answer", 503, "see `atoll logs`") from error
+
+    async def _forgive(self, spec: PopSpec) -> None:
+        """A PoP that the operator starts is to be announced, however often it fell before."""
+        with contextlib.suppress(OSError, AtollError):  # then it comes back when its penalty has decayed
+            await frames.ask(self._paths.pop_run(spec.code) / "anycast.sock", ForgiveFalls(), ASK_TIMEOUT_S)
 
     async def _require_another(self, code: str) -> None:
         others = [pop.code for pop in self._network.pops if pop.code != code]

@@ -14,7 +14,6 @@ import gc
 import os
 import signal
 import sys
-from pathlib import Path
 from time import time
 from typing import Final
 
@@ -22,9 +21,9 @@ import msgspec
 import uvloop
 
 from atoll.anycast.emulated import EmulatedSpeaker
-from atoll.anycast.health import Health, HealthLimits, observe
+from atoll.anycast.health import HealthLimits, forgiven, observe, resumed
 from atoll.anycast.journal import Journal
-from atoll.anycast.policy import Decision, Inputs, PolicyLimits, changes, policy
+from atoll.anycast.policy import DRAINED, Decision, Inputs, PolicyLimits, changes, policy
 from atoll.anycast.probe import Finding
 from atoll.anycast.speaker import (
     Announcement,
@@ -36,41 +35,13 @@ from atoll.anycast.speaker import (
 )
 from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.errors import AtollError
+from atoll.node.anycast_disk import AnycastDisk, Intent
 from atoll.node.anycast_look import Looks
 from atoll.node.role import RoleConfig, notify_ready, read_role
 from atoll.wire import frames
-from atoll.wire.messages import AnycastStatus, GetAnycast, Message, Ok, SetIntent
+from atoll.wire.messages import AnycastStatus, ForgiveFalls, GetAnycast, Message, Ok, SetIntent
 
 CHECK_INTERVAL_S: Final = 0.25
-
-
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator wants, as kept in `intent.json`."""
-
-    drain_since_s: float | None = None
-
-
-def read_intent(path: Path) -> Intent:
-    """The kept intent; none when nothing readable is there."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Intent)
-    except (OSError, msgspec.MsgspecError):
-        return Intent()
-
-
-def write_intent(path: Path, intent: Intent) -> None:
-    """Keep `intent`, whole or not at all.
-
-    Raises:
-        AtollError: it cannot be written.
-    """
-    fresh = path.with_suffix(".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(msgspec.json.encode(intent))
-        fresh.replace(path)
-    except OSError as error:
-        raise AtollError(f"the intent cannot be kept: {error.strerror}", where=str(path)) from error
 
 
 def describe(event: SpeakerEvent) -> str:
@@ -93,7 +64,7 @@ class Role:
         self,
         pop: PopSpec,
         prefixes: tuple[str, ...],
-        intent_file: Path,
+        disk: AnycastDisk,
         looks: Looks,
         limits: PolicyLimits | None = None,
         interval_s: float = CHECK_INTERVAL_S,
@@ -101,12 +72,15 @@ class Role:
         self._pop = pop
         self._looks = looks
         self._prefixes = prefixes
-        self._intent_file = intent_file
-        self._intent = read_intent(intent_file)
+        self._disk = disk
+        self._intent = disk.intent()
         self._limits = limits or PolicyLimits()
         self._health_limits = HealthLimits()
         self._interval_s = interval_s
-        self._health = Health()
+        kept = disk.damping()
+        self._health = resumed(
+            kept.penalty, kept.suppressed, kept.checked_s, kept.up, time(), self._health_limits
+        )
         self._decision = Decision(announcements=(), reason="starting")
         self._asked: tuple[Announcement, ...] = ()
         self._acting = asyncio.Lock()
@@ -137,6 +111,13 @@ class Role:
         self._health = observe(self._health, finding.verdict, time(), self._health_limits)
         if self._health.state != before:
             self.note(f"health {before} -> {self._health.state}: {finding.detail}")
+            self._keep_damping()
+
+    def _keep_damping(self, *, leaving: bool = False) -> None:
+        try:
+            self._disk.keep_damping(self._health, leaving=leaving)
+        except AtollError as error:  # it is forgotten with this process, which is no reason to end it
+            self.note(str(error))
 
     async def act(self) -> None:
         """Have the speaker say what policy wants said."""
@@ -145,9 +126,12 @@ class Role:
                 prefixes=self._prefixes,
                 health=self._health,
                 drain_since_s=self._intent.drain_since_s,
+                drained=self._intent.drained,
                 limits=self._limits,
             )
             decision = policy(inputs, time())
+            if decision.reason == DRAINED and not self._intent.drained:
+                self._keep_intent(msgspec.structs.replace(self._intent, drained=True))
             if decision.reason != self._decision.reason:
                 self.note(f"policy: {decision.reason}")
             self._decision = decision
@@ -181,6 +165,10 @@ class Role:
         if isinstance(message, SetIntent):
             await self.set_intent(message.drain)
             return Ok()
+        if isinstance(message, ForgiveFalls):
+            self.forgive()
+            await self.act()
+            return Ok()
         if isinstance(message, GetAnycast):
             return self.status()
         return None
@@ -189,10 +177,26 @@ class Role:
         """Keep what the operator wants, and act on it."""
         if drain != (self._intent.drain_since_s is not None):
             intent = Intent(drain_since_s=time() if drain else None)
-            write_intent(self._intent_file, intent)
+            self._disk.keep_intent(intent)
             self._intent = intent
             self.note("operator: drain" if drain else "operator: undrain")
+        if not drain:
+            self.forgive()
         await self.act()
+
+    def forgive(self) -> None:
+        """Forget how often it fell, because the operator wants it announced."""
+        if self._health.suppressed:
+            self.note("operator: falls forgiven")
+        self._health = forgiven(self._health)
+        self._keep_damping()
+
+    def _keep_intent(self, intent: Intent) -> None:
+        self._intent = intent
+        try:
+            self._disk.keep_intent(intent)
+        except AtollError as error:  # the clock will say the same again after a restart
+            self.note(str(error))
 
     def status(self) -> AnycastStatus:
         """What is announced and why."""
@@ -216,6 +220,7 @@ class Role:
             for announcement in self._asked:
                 await self._withdraw(announcement.prefix)
         await self.speaker.close()
+        self._keep_damping(leaving=True)
 
 
 def read_prefixes(config: RoleConfig) -> tuple[str, ...]:
@@ -242,7 +247,7 @@ async def serve(config: RoleConfig) -> None:
     role = Role(
         pop,
         read_prefixes(config),
-        paths.pop_data(pop.code) / "intent.json",
+        AnycastDisk(paths.pop_data(pop.code)),
         Looks(pop, paths.pop_run(pop.code) / "supervisor.sock"),
         PolicyLimits(drain_window_s=window_s),
     )

@@ -187,6 +187,10 @@ class SetIntent(_Message, frozen=True, kw_only=True):
     drain: bool
 
 
+class ForgiveFalls(_Message, frozen=True, kw_only=True):
+    """The operator has started the PoP: what it fell before counts no more. Answered `Ok`."""
+
+
 class GetAnycast(_Message, frozen=True, kw_only=True):
     """Answered `AnycastStatus`."""
 
@@ -273,6 +277,7 @@ Message = (
     | PopCommand
     | ProcessSignal
     | SetIntent
+    | ForgiveFalls
     | GetAnycast
     | AnycastStatus
     | SpeakerOpen

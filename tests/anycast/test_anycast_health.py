@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.anycast.health import Health, HealthLimits, State, Verdict, classify, decayed, observe
+from atoll.anycast.health import (
+    Health,
+    HealthLimits,
+    State,
+    Verdict,
+    classify,
+    decayed,
+    forgiven,
+    observe,
+    resumed,
+)
 
 LIMITS = HealthLimits()
 P, W, S, R = Verdict.PASS, Verdict.WRONG, Verdict.SILENT, Verdict.REFUSED
@@ -170,3 +180,25 @@ def test_what_is_up_passed_lately_and_what_was_refused_is_not_up(
         if before.state != "starting":
             assert health.state != "starting"
         assert 0.0 <= health.penalty <= 60.0
+
+
+@pytest.mark.parametrize(
+    ("penalty", "suppressed", "fell", "now_s", "expected"),
+    [
+        (0.0, False, False, 100.0, (0.0, False)),
+        (0.0, False, True, 100.0, (1.0, False)),
+        (2.0, False, True, 160.0, (2.0, False)),
+        (3.0, False, True, 100.0, (4.0, True)),
+        (4.0, True, False, 160.0, (2.0, True)),
+        (4.0, True, False, 220.0, (1.0, False)),
+        (4.0, True, False, 40.0, (4.0, True)),  # the clock was set back
+    ],
+)
+def test_what_was_remembered_counts_at_the_start(
+    penalty: float, suppressed: bool, fell: bool, now_s: float, expected: tuple[float, bool]
+) -> None:
+    health = resumed(penalty, suppressed, 100.0, fell, now_s, LIMITS)
+    assert (health.penalty, health.suppressed) == expected
+    assert (health.state, health.checked_s) == ("starting", now_s)
+    assert after(health, P, P).state == ("starting" if expected[1] else "up")
+    assert after(forgiven(health), P, P).state == "up"

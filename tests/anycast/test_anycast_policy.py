@@ -82,6 +82,15 @@ def test_a_pop_that_fell_too_often_says_so() -> None:
     assert decide("hard", suppressed=True) == Decision(announcements=(), reason="suppressed: fell too often")
 
 
+def test_so_does_one_that_fell_too_often_before_it_started() -> None:
+    assert decide("starting", suppressed=True).reason == "suppressed: fell too often"
+
+
+def test_a_drain_that_was_finished_does_not_begin_again() -> None:
+    inputs = Inputs(prefixes=(V4,), health=Health(state="up"), drain_since_s=1000.0, drained=True)
+    assert policy(inputs, 0.0) == Decision(announcements=(), reason="drained by the operator")
+
+
 def test_limits_are_the_operators() -> None:
     limits = PolicyLimits(drain_window_s=60.0, drain_prepend=5, soft_prepend=7)
     drained = decide("up", 941.0, limits=limits)
@@ -96,6 +105,7 @@ _inputs = st.builds(
     prefixes=st.lists(st.sampled_from([V4, V6, "198.51.100.0/24"]), min_size=1, unique=True).map(tuple),
     health=st.builds(Health, state=_states, suppressed=st.booleans(), penalty=st.floats(0, 9)),
     drain_since_s=st.none() | st.floats(0, 100),
+    drained=st.booleans(),
     permit=st.booleans(),
 )
 

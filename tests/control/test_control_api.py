@@ -34,6 +34,7 @@ from atoll.wire.messages import (
     AnycastStatus,
     CatchmentRow,
     CatchmentTable,
+    ForgiveFalls,
     GetAnycast,
     GetCatchment,
     GetNetwork,
@@ -499,7 +500,8 @@ class TestNetwork:
     async def test_life_and_death_are_the_daemons(self, observed: Running, action: str) -> None:
         answer = (await observed.http.post(f"/v1/pops/lhr/{action}")).json()
         assert (answer["pop"], answer["action"], answer["anycast"]) == ("lhr", action, None)
-        assert observed.asked == [PopCommand(pop="lhr", action=action)]
+        forgiven = [ForgiveFalls()] if action == "start" else []
+        assert observed.asked == [PopCommand(pop="lhr", action=action), *forgiven]
 
     async def test_a_drain_comes_with_its_receipt(self, observed: Running) -> None:
         async with observed.neighbour("nrt"):

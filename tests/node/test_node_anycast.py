@@ -6,20 +6,25 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import time
 
 import msgspec
 import pytest
 from networks import pop
 
 from atoll.anycast.emulated import EmulatedSpeaker
+from atoll.anycast.health import Health
 from atoll.anycast.policy import PolicyLimits
 from atoll.anycast.speaker import Announcement, RouteAcknowledged
 from atoll.errors import AtollError
-from atoll.node.anycast import Intent, Role, read_intent, write_intent
+from atoll.node import anycast
+from atoll.node.anycast import Role
+from atoll.node.anycast_disk import AnycastDisk, Damping, Intent
 from atoll.node.anycast_look import Looks
 from atoll.wire import frames
 from atoll.wire.messages import (
     AnycastStatus,
+    ForgiveFalls,
     GetAnycast,
     GetProcesses,
     Message,
@@ -111,7 +116,7 @@ class Bench:
         self.supervisor_socket = home / "supervisor.sock"
         self.neighbour = Neighbour(home / "internet.sock")
         self.socket = home / "anycast.sock"
-        self.intent_file = home / "pops" / "lhr" / "intent.json"
+        self.disk = AnycastDisk(home / "pops" / "lhr")
 
     @contextlib.asynccontextmanager
     async def role(self, drain_window_s: float = 60.0) -> AsyncIterator[Role]:
@@ -119,7 +124,7 @@ class Bench:
         where = msgspec.structs.replace(pop("lhr", 2), http_port=self.serving.port)
         limits = PolicyLimits(drain_window_s=drain_window_s)
         looks = Looks(where, self.supervisor_socket, timeout_s=0.2)
-        role = Role(where, (V4, V6), self.intent_file, looks, limits, interval_s=0.005)
+        role = Role(where, (V4, V6), self.disk, looks, limits, interval_s=0.005)
         role.speaker = EmulatedSpeaker(self.neighbour.socket, "lhr", where.asn, role.on_event)
         await role.speaker.open()
         server = await frames.serve(self.socket, role.answer)
@@ -209,17 +214,17 @@ async def test_a_drain_leaves_gracefully_then_goes_and_is_remembered(bench: Benc
         assert {route.prepend for route in bench.neighbour.routes.values()} == {3}
         status = await bench.status()
         assert (status.drain, status.prepend, status.communities) == (True, 3, ("65535:0",))
-        since_s = read_intent(bench.intent_file).drain_since_s
+        since_s = bench.disk.intent().drain_since_s
         assert since_s is not None
         await frames.ask(bench.socket, SetIntent(drain=True))
-        assert read_intent(bench.intent_file).drain_since_s == since_s, "asking again does not start anew"
+        assert bench.disk.intent().drain_since_s == since_s, "asking again does not start anew"
     async with bench.role(drain_window_s=0.0):
         await bench.neighbour.until()
         assert (await bench.status()).drain
         await frames.ask(bench.socket, SetIntent(drain=False))
         await bench.neighbour.until(V4, V6)
         assert {route.communities for route in bench.neighbour.routes.values()} == {()}
-    assert read_intent(bench.intent_file) == Intent()
+    assert bench.disk.intent() == Intent()
 
 
 async def test_leaving_withdraws_first(bench: Bench) -> None:
@@ -237,19 +242,72 @@ async def test_other_questions_are_refused(bench: Bench) -> None:
             await frames.ask(bench.socket, RouteWithdraw(prefix=V4))
 
 
-def test_an_intent_that_cannot_be_kept_or_read(tmp_path: Path) -> None:
+async def test_a_finished_drain_stays_finished_when_the_clock_is_set_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.role(drain_window_s=0.0):
+        await bench.neighbour.until(V4, V6)
+        await frames.ask(bench.socket, SetIntent(drain=True))
+        await bench.neighbour.until()
+    assert bench.disk.intent().drained
+    monkeypatch.setattr(anycast, "time", lambda: time() - 3600)
+    async with bench.role(drain_window_s=5.0) as role:
+        while not role.status().healthy:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert (role.status().announced, role.status().reason) == ((), "drained by the operator")
+        await frames.ask(bench.socket, SetIntent(drain=False))
+        await bench.neighbour.until(V4, V6)
+    assert bench.disk.intent() == Intent()
+
+
+async def test_each_death_of_the_role_is_a_fall_and_an_orderly_end_is_none(bench: Bench) -> None:
+    for deaths in range(4):
+        async with bench.role() as role:
+            while not role.status().healthy:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert bench.disk.damping().penalty == pytest.approx(deaths, abs=0.1)
+            assert bench.disk.damping().up
+    async with bench.role() as role:  # the fourth death in a row
+        while role.status().reason == "starting":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert role.status().reason == "suppressed: fell too often"
+        assert bench.neighbour.routes == {}
+        assert await frames.ask(bench.socket, ForgiveFalls()) == Ok()
+        await bench.neighbour.until(V4, V6)
+        await role.leave()
+    kept = bench.disk.damping()
+    assert (kept.penalty, kept.suppressed, kept.up) == (0.0, False, False)
+    async with bench.role():
+        await bench.neighbour.until(V4, V6)
+        assert bench.disk.damping().penalty == 0.0
+
+
+async def test_undraining_forgives_too(bench: Bench) -> None:
+    bench.disk.keep_damping(Health(state="hard", penalty=9.0, suppressed=True, checked_s=time()))
+    async with bench.role():
+        assert (await bench.status()).announced == ()
+        await frames.ask(bench.socket, SetIntent(drain=False))
+        await bench.neighbour.until(V4, V6)
+
+
+def test_what_cannot_be_kept_or_read(tmp_path: Path) -> None:
     (tmp_path / "intent.json").write_text("{")
-    assert read_intent(tmp_path / "intent.json") == Intent()
+    (tmp_path / "damping.json").write_text("[]")
+    assert AnycastDisk(tmp_path).intent() == Intent()
+    assert AnycastDisk(tmp_path).damping() == Damping()
     (tmp_path / "file").write_text("")
     with pytest.raises(AtollError, match="cannot be kept"):
-        write_intent(tmp_path / "file" / "intent.json", Intent(drain_since_s=1.0))
-    write_intent(tmp_path / "deep" / "intent.json", Intent(drain_since_s=1.0))
-    assert read_intent(tmp_path / "deep" / "intent.json") == Intent(drain_since_s=1.0)
+        AnycastDisk(tmp_path / "file").keep_intent(Intent(drain_since_s=1.0))
+    deep = AnycastDisk(tmp_path / "deep" / "er")
+    deep.keep_intent(Intent(drain_since_s=1.0))
+    assert deep.intent() == Intent(drain_since_s=1.0)
 
 
 def test_events_in_words(tmp_path: Path) -> None:
     where = pop("lhr", 2)
-    role = Role(where, (V4,), tmp_path / "intent.json", Looks(where, tmp_path / "supervisor.sock"))
+    role = Role(where, (V4,), AnycastDisk(tmp_path), Looks(where, tmp_path / "supervisor.sock"))
     route = Announcement(prefix=V4, prepend=2, communities=("65535:0",))
     role.on_event(RouteAcknowledged(announcement=route))
     assert role.status().events[-1].endswith(f"Z {V4} announced prepend 2 65535:0")

@@ -334,9 +334,7 @@ class CacheStep:
         self, primary: bytes, exchange: Exchange, reader: ResponseReader, entry: Entry | None, epoch: int
     ) -> bool:
         """Store what a revalidation brought; an error leaves what was stored, to stand in."""
-        if reader.status >= 500 or reader.status == 429:
-            return False
-        if entry is not None:
+        if entry is not None and reader.status < 500:
             return self._store.put(primary, exchange.headers, entry, epoch)
         self._forget_refused(primary, reader)
         return False
@@ -346,6 +344,8 @@ class CacheStep:
 
         A client's own `no-store` or credentials keep only its own response out.
         """
+        if reader.status >= 500 or reader.status == 429:
+            return  # no word on what is stored
         cc = parse_cache_control(get_all(reader.headers, b"cache-control"))
         if not rules.storability(b"GET", [], reader.status, reader.headers, cc).store:
             self._store.purge(primary)

@@ -20,7 +20,7 @@ from atoll.edge.log import record_head, record_tail
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, PreparedHead, RequestBody, Stream
 from atoll.http.fields import Headers, get
-from atoll.http.render import body_allowed, field_lines
+from atoll.http.render import field_lines
 from atoll.http.upstream import Call, ResponseHead, UpstreamPool, render_request_lines
 
 TIMEOUT_S: Final = 30.0
@@ -199,8 +199,6 @@ class FunctionCall(Call):
         question = self._question
         length = get(headers, b"content-length")
         size = int(length) if length is not None else None
-        if size is None and not body_allowed(question.method, status):
-            size = 0
         prepared = question.prepare(ResponseHead(status, headers, size))
         stamp = question.stamp(time(), self._received_s)
         self._status, self._verdict, self._trace = status, prepared.verdict, stamp.trace

@@ -14,7 +14,7 @@ from typing import Final
 from atoll.cache import rules
 from atoll.cache.store import Entry
 from atoll.http.exchange import ConnectionInfo, HotEntry, Stream
-from atoll.http.fields import Headers
+from atoll.http.fields import Headers, h2_fields
 from atoll.http.render import field_lines, status_line
 
 _GENERATION: Final = 65_536  # keys
@@ -81,7 +81,11 @@ class Hot:
         if not self._usable(now_s):
             return None
         self._h2_second = second
-        fields = [*self._fields, *self.changing(now_s), (b"content-length", b"%d" % len(self._body))]
+        fields = [
+            *h2_fields(self._fields),
+            *self.changing(now_s),
+            (b"content-length", b"%d" % len(self._body)),
+        ]
         self._h2 = (fields, self._body)
         return self._h2
 

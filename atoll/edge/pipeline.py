@@ -158,12 +158,16 @@ class Edge:
             await self.cache.run(exchange, site, route, exchange.conn.scheme)
         except RemoteError as error:
             self.fail(exchange, error)
-        except Exception:  # noqa: BLE001 - one request's end: logged, and nobody waits for it
-            _log.exception("request failed: %r %r", exchange.authority, exchange.target)
-            if exchange.stream.started:
-                exchange.stream.abort()
-            else:
-                self.fail(exchange, RemoteError("internal error", 502))
+        except Exception as error:  # noqa: BLE001 - one request's end
+            self.fault(exchange, error)
+
+    def fault(self, exchange: Exchange, error: Exception) -> None:
+        """A defect of ours costs the request that met it, and says so in the log."""
+        _log.error("request failed: %r %r", exchange.authority, exchange.target, exc_info=error)
+        if exchange.stream.started:
+            exchange.stream.abort()
+        else:
+            self.fail(exchange, RemoteError("internal error", 502))
 
     def fail(self, exchange: Exchange, error: RemoteError) -> None:
         """An error page that says why, also in `Cache-Status`."""
@@ -339,6 +343,12 @@ class PublicApp:
 
     def handle(self, exchange: Exchange) -> None:
         """See `App.handle`: the pipeline."""
+        try:
+            self._handle(exchange)
+        except Exception as error:  # noqa: BLE001 - one request's end
+            self.edge.fault(exchange, error)
+
+    def _handle(self, exchange: Exchange) -> None:
         edge = self.edge
         if exchange.authority == HEALTH_HOST:
             exchange.stream.respond(200, [(b"content-type", b"text/plain")], b"ok\n")

@@ -26,6 +26,7 @@ __all__ = [
     "format_http_date",
     "get",
     "get_all",
+    "h2_fields",
     "is_token",
     "parse_cache_control",
     "parse_http_date",
@@ -111,6 +112,15 @@ def strip_hop_by_hop(headers: Headers) -> Headers:
         named.update(option.strip(b" \t").lower() for option in value.split(b","))
     drop = HOP_BY_HOP | (named - _END_TO_END) if named else HOP_BY_HOP
     return [field for field in headers if field[0] not in drop]
+
+
+def h2_fields(headers: Headers) -> Headers:
+    """`headers` as HTTP/2 takes them: none for a connection (RFC 9113 §8.2.2), a space for each tab."""
+    return [
+        (name, value.replace(b"\t", b" ") if b"\t" in value else value)
+        for name, value in headers
+        if name not in HOP_BY_HOP
+    ]
 
 
 def is_token(value: bytes) -> bool:

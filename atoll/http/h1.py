@@ -23,6 +23,7 @@ from atoll.http.render import body_allowed, field_lines, field_prefix, status_li
 
 _CLOSE = b"Connection: close\r\n"
 _HOT_MAX_HEAD = 2048
+_PIECE = 4096  # bytes parsed before it is asked whether more requests may wait
 
 
 class H1Connection(asyncio.Protocol):
@@ -50,6 +51,8 @@ class H1Connection(asyncio.Protocol):
         self._write_paused = False
         self._reading_paused = False
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
+        self._unparsed = 0  # bytes of a body that follow all the same
+        self._held = b""  # read, but not parsed while enough requests wait
         self._starting = False
         self._outflow = Outflow()
         self._began_s = 0.0
@@ -67,7 +70,7 @@ class H1Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now_s = time()
         self.last_activity_s = now_s
-        if not self._in_message and self._current is None and not (self.closing or self._write_paused):
+        if self._current is None and not (self._in_message or self.closing or self._write_paused):
             entry = self.app.hot(data)
             if entry is not None and self._served < self.app.limits.h1_requests and not self.app.draining:
                 wire = entry.h1(now_s)
@@ -85,7 +88,7 @@ class H1Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may shut its sending side and still wait for the answer (RFC 9112 §9.6).
-        if (self._current is not None or self._queue) and not self._in_message:
+        if self._held or ((self._current is not None or self._queue) and not self._in_message):
             self._half_closed = True
             return True
         return False
@@ -110,7 +113,7 @@ class H1Connection(asyncio.Protocol):
             self._current.drained()
         else:
             self._start_next()
-        self._manage_reading()
+        self._go_on()
 
     @property
     def write_paused(self) -> bool:
@@ -138,21 +141,35 @@ class H1Connection(asyncio.Protocol):
     # --- reading
 
     def _feed(self, data: bytes) -> None:
-        if self.closing or self._deaf:
+        """Parse, a piece at a time: no more requests are taken in than may wait."""
+        if self._held:
+            self._held += data
             return
+        start = 0
+        while start < len(data) and not (self.closing or self._deaf):
+            if len(self._queue) >= self.app.limits.pipeline:
+                self._held = data[start:]
+                break
+            piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
+            start += len(piece)
+            self._parse(piece)
+        if self._unparsed and self._deaf and start < len(data):
+            self._take_unparsed(data[start:])
+        self._manage_reading()
+
+    def _parse(self, data: bytes) -> None:
         if self._in_message and self._exchange is None:
-            self._head_size += len(data)
+            self._head_size += len(data)  # of a head that has begun before; see `on_message_begin`
         else:
-            self._head_size = len(data)
             # Only a request that came in one piece, on a quiet connection, can be recognised later.
             self._raw = data if self._current is None and len(data) <= _HOT_MAX_HEAD else None
         try:
-            if data and self._parser is not None:
-                self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # RFC 9110 §7.8: ignored; the request has been dispatched and its response says `close`.
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # RFC 9110 §7.8: ignored; the request has been dispatched and its response says `close`. Its body
+            # is what follows, as the parser sees it.
             self._deaf = True
-            self._manage_reading()
+            self._take_unparsed(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
             if self._refusal is None:
@@ -163,6 +180,23 @@ class H1Connection(asyncio.Protocol):
             self._refuse(431, "too much framing around too little content")
         elif self._in_message and self._exchange is None and self._head_size > self.app.limits.head:
             self._refuse(431, "request head too large")
+
+    def _take_unparsed(self, data: bytes) -> None:
+        """The body of a request whose upgrade is ignored: as many bytes as it has announced."""
+        piece = data[: self._unparsed]
+        self._unparsed -= len(piece)
+        body = self._exchange.body if self._exchange is not None else None
+        if body is not None and piece:
+            body.feed(piece)
+            if not self._unparsed:
+                self._in_message = False
+                body.end()
+
+    def _go_on(self) -> None:
+        """There may be room again: parse what is held, then read."""
+        if self._held and len(self._queue) < self.app.limits.pipeline and not self._write_paused:
+            held, self._held = self._held, b""
+            self._feed(held)
         else:
             self._manage_reading()
 
@@ -175,7 +209,8 @@ class H1Connection(asyncio.Protocol):
         body = self._exchange.body if self._exchange is not None else None
         limits = self.app.limits
         full = (
-            self._deaf
+            (self._deaf and not self._unparsed)
+            or bool(self._held)
             or self._write_paused
             or len(self._queue) >= limits.pipeline
             or (body is not None and body.full(limits.buffered))
@@ -191,7 +226,7 @@ class H1Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._began_s = time()
-        self._field_bytes = self._silent = 0
+        self._field_bytes = self._silent = self._head_size = 0
         if self._in_message or self._current is not None:
             self._raw = None  # several requests in one piece
         self._in_message = True
@@ -238,6 +273,10 @@ class H1Connection(asyncio.Protocol):
             exchange.body.on_flow = self._manage_reading
             self._raw = None
         self._exchange = exchange
+        if self._parser.should_upgrade():
+            if chunked:
+                self._fail(501, "no upgrade with a chunked body")
+            self._unparsed = length
         if length or chunked:
             self._dispatch(exchange)
 
@@ -253,6 +292,8 @@ class H1Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
+        if self._unparsed:
+            return  # only the head was parsed
         self._in_message = False
         if exchange is None:
             return
@@ -340,7 +381,7 @@ class H1Connection(asyncio.Protocol):
         if self._last_word and keep_alive and not self._queue:
             self.transport.write(self._last_word)
             keep_alive = False
-        ended = self._half_closed and not self._queue
+        ended = self._half_closed and not (self._queue or self._held)
         if not keep_alive or ended or self.closing or (body is not None and not body.complete):
             # A body that was not read to its end would be taken for the next request.
             self.closing = True
@@ -348,7 +389,7 @@ class H1Connection(asyncio.Protocol):
             return
         self._start_next()
         if self._reading_paused:
-            self._manage_reading()
+            self._go_on()
 
     def _refuse(self, status: int, reason: str) -> None:
         if self.closing:

@@ -18,7 +18,7 @@ from typing import cast
 import zttp
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, PreparedHead, RequestBody
-from atoll.http.fields import GOOD_TARGET, Headers, valid_host
+from atoll.http.fields import GOOD_TARGET, Headers, h2_fields, valid_host
 from atoll.http.pace import Outflow
 from atoll.http.render import body_allowed
 
@@ -28,9 +28,6 @@ _ENHANCE_YOUR_CALM = 0xB
 _INTERNAL_ERROR = 0x2
 _CANCEL = 0x8
 _REFUSED_STREAM = 0x7
-_FORBIDDEN = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"te")
-)
 
 
 class H2Connection(asyncio.Protocol):
@@ -160,10 +157,9 @@ class H2Connection(asyncio.Protocol):
 
     def _on_request(self, event: zttp.Request, now_s: float) -> None:
         stream_id = event.stream_id
-        if self._goaway and stream_id > self._last_stream:
-            self.engine.stream(stream_id).reset(
-                _REFUSED_STREAM
-            )  # GOAWAY told the client to repeat it elsewhere
+        if (self._goaway and stream_id > self._last_stream) or self._overfull():
+            # GOAWAY told the client to repeat it elsewhere; one that does not read gets no more to read.
+            self.engine.stream(stream_id).reset(_REFUSED_STREAM)
             return
         self._last_stream = max(stream_id, self._last_stream)
         self._requests += 1
@@ -349,15 +345,6 @@ def _split_host(headers: Headers) -> tuple[bytes, Headers]:
     return host.lower(), fields
 
 
-def _sendable(headers: Headers) -> Headers:
-    """No connection fields (RFC 9113 §8.2); a space for each tab, which the engine refuses."""
-    return [
-        (name, value.replace(b"\t", b" ") if b"\t" in value else value)
-        for name, value in headers
-        if name not in _FORBIDDEN
-    ]
-
-
 class H2Stream:
     """A response on an HTTP/2 connection."""
 
@@ -380,7 +367,7 @@ class H2Stream:
         if self.gone:
             return
         self.started = True
-        fields = _sendable(headers)
+        fields = h2_fields(headers)
         if length is not None and status >= 200 and status not in (204, 304):
             fields.append((b"content-length", b"%d" % length))
         end = length == 0 or not body_allowed(b"HEAD" if self._head else b"GET", status)
@@ -408,7 +395,7 @@ class H2Stream:
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """See `Stream.respond`. Prepared fields may carry their content-length already."""
-        self.respond_ready(status, _sendable(headers), body)
+        self.respond_ready(status, h2_fields(headers), body)
 
     def respond_ready(self, status: int, headers: Headers, body: bytes) -> None:
         """The same with fields that HTTP/2 takes as they are."""

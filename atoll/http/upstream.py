@@ -132,20 +132,25 @@ class Call:
     def resume(self) -> None:
         """Read on."""
         if self.connection is not None:
-            self.deadline_s = self.pool.now_s + self.timeout_s
+            self.wait()
             self.connection.transport.resume_reading()
 
     # --- the request's body, as it arrives from the client
 
+    def wait(self) -> None:
+        """From now on it is the other side that is waited for, unless the request is still on its way."""
+        waiting = self.body is None or self.body.complete or self.body.blocked
+        self.deadline_s = self.pool.now_s + self.timeout_s if waiting else inf
+
     def body_data(self, data: bytes) -> None:
         """See `BodySink`."""
         if self.connection is not None:
-            self.deadline_s = self.pool.now_s + self.timeout_s
             self.connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def body_end(self) -> None:
         """See `BodySink`."""
         if self.connection is not None:
+            self.wait()
             self.connection.transport.write(b"0\r\n\r\n")
 
     def body_failed(self) -> None:
@@ -176,7 +181,7 @@ class UpstreamPool:
         self.active.add(call)
         if not self._sweeping:
             self._look_often()
-        call.deadline_s = self.now_s + call.timeout_s
+        call.wait()
         while self._idle:
             connection = self._idle.pop()
             if not connection.transport.is_closing():
@@ -303,7 +308,7 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()  # an answer to nothing
             return
         if self._inside:
-            call.deadline_s = self.pool.now_s + call.timeout_s
+            call.wait()
             self._feed(data)
             return
         end = data.find(_HEAD_END) + 4
@@ -314,7 +319,7 @@ class _Connection(asyncio.Protocol):
             self._settle(reusable=call.body is None or call.body.complete)
             call.whole(known, data[end:])
             return
-        call.deadline_s = self.pool.now_s + call.timeout_s
+        call.wait()
         self._inside = True
         self._headers, self._size, self._until_close = [], 0, False
         self._head, self._reusable = None, False
@@ -325,12 +330,11 @@ class _Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> ResponseHead | None:
         """Parse; the response's head if it has been read."""
-        if self._head is None:
-            self._size += len(data)
-            if self._size > _MAX_HEAD + len(data):
-                # The parser keeps a field until it is complete, however long it is.
-                self._broken("response head too large")
-                return None
+        self._size += len(data)
+        if self._size > _MAX_HEAD + len(data):
+            # Of fields, trailers and chunks' extensions: the parser keeps one until it is complete.
+            self._broken("response head too large" if self._head is None else "too much around the content")
+            return None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -348,10 +352,12 @@ class _Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self.call is not None and self.call.body is not None:
             self.call.body.block(True)
+            self.call.wait()
 
     def resume_writing(self) -> None:
         if self.call is not None and self.call.body is not None:
             self.call.body.block(False)
+            self.call.wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.forget(self)
@@ -408,6 +414,7 @@ class _Connection(asyncio.Protocol):
             call.end()
 
     def on_body(self, body: bytes) -> None:
+        self._size = 0
         if self.call is not None:
             self.call.data(body)
 

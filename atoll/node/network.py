@@ -57,7 +57,8 @@ class Network:
     """Every process of one network."""
 
     def __init__(self, config: RoleConfig, network: NetworkSpec, nats_url: str) -> None:
-        self._config = msgspec.structs.replace(config, nats_url=nats_url)
+        self._config = config
+        self._nats_url = nats_url  # it has the password: only for those who need it, and who pass it on
         self._paths = config.paths
         self._network = network
         self._supervisor = Supervisor()
@@ -81,11 +82,12 @@ class Network:
         self, name: str, role: str, module: str, fds: Mapping[str, int], options: Mapping[str, str]
     ) -> None:
         merged = {**self._config.options, **options}
-        config = msgspec.structs.replace(self._config, role=role, options=merged)
+        nats_url = self._nats_url if role == "api" else ""
+        config = msgspec.structs.replace(self._config, role=role, options=merged, nats_url=nats_url)
         self._supervisor.run(replace(role_launch(name, module, config), fds=fds))
 
     def _pop_launch(self, pop: PopSpec) -> Launch:
-        config = msgspec.structs.replace(self._config, role="supervisor", pop=pop)
+        config = msgspec.structs.replace(self._config, role="supervisor", pop=pop, nats_url=self._nats_url)
         launch = role_launch("supervisor", "atoll.node.pop", config, own_group=True)
         return replace(launch, name=f"{pop.code}/supervisor", grace_s=POP_GRACE_S)
 

@@ -97,7 +97,8 @@ class PopSupervisor:
         await edge_watch.watch(worker, self._run / f"edge-{index}.sock")
 
     def _role(self, role: str, index: int = 0) -> Launch:
-        config = msgspec.structs.replace(self._config, role=role, index=index)
+        nats_url = self._config.nats_url if role == AGENT else ""  # it has the password
+        config = msgspec.structs.replace(self._config, role=role, index=index, nats_url=nats_url)
         name = f"edge-{index}" if role == "edge" else role
         return role_launch(name, f"atoll.node.{role}", config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -29,6 +30,9 @@ async def test_two_ups_at_once_then_a_dead_daemon_then_down(tmp_path: Path) -> N
     assert holder is not None
     processes = list(leftovers(live.paths))
     assert len(processes) >= 29
+    roles = [json.loads(found) for process in processes if (found := process.environ().get("ATOLL_ROLE"))]
+    trusted = {role["role"] for role in roles if role["nats_url"]}
+    assert trusted == {"api", "supervisor", "agent"}  # nobody else has the password
 
     os.kill(holder.pid, signal.SIGKILL)
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 20)

@@ -55,8 +55,15 @@ class PopDisk:
         """Whether the bundle is unpacked."""
         return self.bundle_dir(digest).is_dir()
 
+    def is_damaged(self, digest: str) -> bool:
+        """Whether what is unpacked is no more what its name says."""
+        try:
+            return bundle.unpacked_digest(self.bundle_dir(digest)) != digest
+        except (AtollError, OSError):
+            return True
+
     def save_bundle(self, digest: str, data: bytes) -> None:
-        """Unpack a bundle.
+        """Unpack a bundle, in the place of one that is damaged.
 
         Raises:
             AtollError: it is not one, or does not fit.
@@ -65,7 +72,9 @@ class PopDisk:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             bundle.unpack(data, partial)
+            shutil.rmtree(self.bundle_dir(digest), ignore_errors=True)
             partial.rename(self.bundle_dir(digest))
+            bundle.flush_names(self._bundles)
         except OSError as error:
             raise AtollError(f"the bundle cannot be unpacked: {error}") from error
         finally:

@@ -60,6 +60,7 @@ class FunctionHosts:
         self._leases: dict[str, _Lease] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._refetched: set[str] = set()  # once is enough: what is wrong then is not the disk
         self._stopping: set[asyncio.Task[None]] = set()
         self.ready: dict[str, str] = {}
         self.tried: set[str] = set()
@@ -144,6 +145,14 @@ class FunctionHosts:
 
     async def _start(self, host: str, digest: str) -> None:
         await self._have_bundle(digest)
+        try:
+            await self._ensure(host, digest)
+        except AtollError:
+            if not await self._repaired(digest):
+                raise
+            await self._ensure(host, digest)
+
+    async def _ensure(self, host: str, digest: str) -> None:
         peer = await self._supervisor()
         order = EnsureHost(id=host, bundle_dir=str(self._disk.bundle_dir(digest)))
         reply = await peer.call(order, START_TIMEOUT_S)
@@ -158,6 +167,9 @@ class FunctionHosts:
         """The bundle on disk, fetched once however many ask."""
         if self._disk.has_bundle(digest):
             return
+        await self._fetch_once(digest)
+
+    async def _fetch_once(self, digest: str) -> None:
         task = self._fetching.get(digest)
         if task is None:
             task = asyncio.ensure_future(self._fetch_bundle(digest))
@@ -166,7 +178,21 @@ class FunctionHosts:
         await asyncio.shield(task)
 
     async def _fetch_bundle(self, digest: str) -> None:
-        self._disk.save_bundle(digest, await self._fetch(digest))
+        data = await self._fetch(digest)
+        await asyncio.to_thread(self._disk.save_bundle, digest, data)
+
+    async def _repaired(self, digest: str) -> bool:
+        """Whether the bundle of a host that does not start was damaged on disk, and now is whole."""
+        if digest in self._refetched or not await asyncio.to_thread(self._disk.is_damaged, digest):
+            return False
+        _log.error("bundle %s is damaged on disk: it is fetched again", digest)
+        try:
+            await self._fetch_once(digest)
+        except AtollError as error:
+            _log.error("bundle %s cannot be fetched: %s", digest, error)
+            return False
+        self._refetched.add(digest)
+        return True
 
     async def _supervisor(self) -> frames.Peer:
         try:

@@ -219,6 +219,25 @@ async def test_a_bundle_that_is_not_in_the_store_is_refused(live: Bench) -> None
     assert "no bundle" in reply.message
 
 
+async def test_a_bundle_that_is_damaged_on_disk_is_fetched_again(live: Bench) -> None:
+    version = await live.new_version("hello", "one")
+    assert (await live.prepare("hello", version)).ok
+    main = live.home / "pops/lhr/bundles" / version.bundle / "index.js"
+    whole = main.read_bytes()
+    main.write_bytes(b"")  # as a machine may find it that lost its power
+    assert (await live.prepare("hello", version)).ok
+    assert main.read_bytes() == whole
+
+
+async def test_a_version_that_cannot_start_is_asked_for_once_at_a_time(live: Bench) -> None:
+    version = await live.new_version("hello", "one")
+    live.pop.supervisor.refused[f"default.hello.{version.id}"] = "Uncaught Error: no"
+    assert not (await live.prepare("hello", version)).ok
+    orders = len(live.pop.supervisor.orders)
+    assert not (await live.prepare("hello", version)).ok
+    assert len(live.pop.supervisor.orders) == orders + 1
+
+
 async def test_while_a_version_does_not_start_the_one_before_serves_on(live: Bench) -> None:
     first = await live.deploy("hello", "one")
     await live.pop.serves("hello", first.id)

@@ -87,6 +87,8 @@ class FakeSupervisor(Role):
             self.orders.append(message)
             if message.id in self.refused:
                 raise AtollError(self.refused[message.id], where="index.js:1")
+            if not (Path(message.bundle_dir) / "index.js").read_bytes():
+                raise AtollError("No event handlers were registered. This script does nothing.")
             self.running[message.id] = f"/fn/{self.generation}/{message.id}"
             return HostReady(id=message.id, socket=self.running[message.id], pid=1, start_ms=1.0)
         if isinstance(message, StopHost):

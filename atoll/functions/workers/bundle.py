@@ -8,6 +8,7 @@ nothing: its size, the number and the names of its files are checked before anyt
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_manifest(data: bytes) -> BundleManifest:
 
 
 def unpack(data: bytes, directory: Path) -> BundleManifest:
-    """Write the bundle's files and `manifest.json` into `directory`, which is made.
+    """Write the bundle's files and `manifest.json` into `directory`, which is made, and flush all of it.
 
     Raises:
         AtollError: see `read`.
@@ -90,9 +91,41 @@ def unpack(data: bytes, directory: Path) -> BundleManifest:
     bundle = read(data)
     directory.mkdir(parents=True)
     for name, content in bundle.files.items():
-        (directory / name).write_bytes(content)
-    (directory / MANIFEST_FILE).write_bytes(msgspec.json.encode(bundle.manifest))
+        _write(directory / name, content)
+    _write(directory / MANIFEST_FILE, msgspec.json.encode(bundle.manifest))
+    flush_names(directory)
     return bundle.manifest
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_names(directory: Path) -> None:
+    """Have the names in a directory on the disk, as those that were made or renamed.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def unpacked_digest(directory: Path) -> str:
+    """The name of the bundle that an unpacked one would be: another than its own when it is damaged.
+
+    Raises:
+        AtollError: it is too damaged to be one.
+        OSError: a file of it is missing, or cannot be read.
+    """
+    manifest = load_manifest(directory)
+    return digest(pack(manifest, {name: (directory / name).read_bytes() for name in manifest.files}))
 
 
 def load_manifest(directory: Path) -> BundleManifest:

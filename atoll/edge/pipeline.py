@@ -170,11 +170,12 @@ class Edge:
             self.fail(exchange, RemoteError("internal error", 502))
 
     def fail(self, exchange: Exchange, error: RemoteError) -> None:
-        """An error page that says why, also in `Cache-Status`."""
+        """An error page that says why, as `Cache-Status` and `Server-Timing` do."""
         status = error.status if error.status in (502, 503, 504, 413, 400) else 502
         page = pages.error_page(status, error.message, self.pop)
         detail = error.message.encode("ascii", "replace").replace(b"\\", b"").replace(b'"', b"")
         self.counters.errors += 1
+        exchange.trouble = detail
         self.answer(exchange, status, pages.HTML, page, b'fwd=miss; detail="%b"' % detail)
 
     def answer(self, exchange: Exchange, status: int, headers: Headers, body: bytes, why: bytes) -> None:
@@ -195,6 +196,8 @@ class Edge:
         """See `Outcome`."""
         stamp = self.stamp(time(), exchange.received_s, origin_ms)
         exchange.trace = stamp.trace
+        if exchange.trouble:
+            stamp = stamp._replace(timing=stamp.timing + b', origin;desc="%b"' % exchange.trouble)
         fields = finish_headers(without_verdict(headers), self.pop_bytes, verdict, cache_status)
         return stamped(fields, stamp)
 

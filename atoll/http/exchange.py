@@ -170,7 +170,7 @@ class Exchange:
     `headers` have lowercase names and no `Host`; `authority` is the request's host in lowercase, with port.
     `body` is None when the request has none. `raw` are the request's own bytes when they came in one piece
     on h1, or the key the engine made of an h2 request: identical bytes mean an identical request. `trace`
-    names the answer, once there is one.
+    names the answer, once there is one; `trouble` says in a word or ten why it is an error.
     """
 
     __slots__ = (
@@ -185,6 +185,7 @@ class Exchange:
         "stream",
         "target",
         "trace",
+        "trouble",
     )
 
     def __init__(
@@ -208,6 +209,7 @@ class Exchange:
         self.received_s = received_s
         self.notes: object | None = None
         self.trace = b""
+        self.trouble = b""
 
 
 class HotEntry(Protocol):

@@ -23,6 +23,7 @@ from atoll.http.render import body_allowed, field_lines, field_prefix, status_li
 
 _CLOSE = b"Connection: close\r\n"
 _HOT_MAX_HEAD = 2048
+_LINGER_S = 2.0
 _PIECE = 4096  # bytes parsed before it is asked whether more requests may wait
 
 
@@ -52,6 +53,8 @@ class H1Connection(asyncio.Protocol):
         self._reading_paused = False
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
         self._unparsed = 0  # bytes of a body that follow all the same
+        self._lingering = False  # refused: what still comes is read, so that the refusal arrives
+        self._heard = 0
         self._held = b""  # read, but not parsed while enough requests wait
         self._starting = False
         self._outflow = Outflow()
@@ -69,6 +72,11 @@ class H1Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now_s = time()
+        if self._lingering:
+            self._heard += len(data)
+            if self._heard > self.app.limits.buffered:
+                self.transport.abort()
+            return
         self.last_activity_s = now_s
         if self._current is None and not (self._in_message or self.closing or self._write_paused):
             entry = self.app.hot(data)
@@ -128,12 +136,16 @@ class H1Connection(asyncio.Protocol):
         """Called every few seconds: end a connection that idles or sends too slowly."""
         quiet_s = now_s - self.last_activity_s
         limits = self.app.limits
+        reading_head = self._in_message and self._exchange is None and not self._reading_paused
         if self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, limits.body_timeout_s):
             self.transport.abort()  # the client does not read; `close` would wait for it for ever
+        elif self._lingering:
+            if quiet_s > _LINGER_S:
+                self.transport.close()
         elif self.idle():
             if quiet_s > limits.idle_timeout_s:
                 self.transport.close()
-        elif self._in_message and self._exchange is None and now_s - self._began_s > limits.head_timeout_s:
+        elif reading_head and now_s - self._began_s > limits.head_timeout_s:
             self._refuse(408, "head timeout")
         elif self._in_message and self._exchange is not None and quiet_s > limits.body_timeout_s:
             self.transport.abort()
@@ -258,6 +270,8 @@ class H1Connection(asyncio.Protocol):
             self._fail(431, "too many fields")
 
     def on_headers_complete(self) -> None:
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            self._fail(505, "HTTP/1.1 is spoken here")
         authority, target = self._authority_and_target()
         stream = H1Stream(self, self._parser.get_method())
         stream.keep_alive = (
@@ -406,7 +420,12 @@ class H1Connection(asyncio.Protocol):
         self.closing = True
         if self._current is None or not self._current.started:
             self.transport.write(wire)
-        self.transport.close()
+        if self.transport.can_write_eof():
+            # What is unread when a socket closes makes a reset of it, and the answer is lost (RFC 9112 §9.6).
+            self._lingering = True
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
 
 def _expects(exchange: Exchange) -> bool:

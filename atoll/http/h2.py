@@ -157,42 +157,32 @@ class H2Connection(asyncio.Protocol):
 
     def _on_request(self, event: zttp.Request, now_s: float) -> None:
         stream_id = event.stream_id
-        if (self._goaway and stream_id > self._last_stream) or self._overfull():
+        if self._overfull() or (self._goaway and stream_id > self._last_stream):
             # GOAWAY told the client to repeat it elsewhere; one that does not read gets no more to read.
             self.engine.stream(stream_id).reset(_REFUSED_STREAM)
             return
-        self._last_stream = max(stream_id, self._last_stream)
+        self._last_stream = max(self._last_stream, stream_id)
         self._requests += 1
         headers = cast(Headers, event.headers)
         method, target = event.method, event.target
-        stream = H2Stream(self, stream_id, method)
-        self._answer(event, stream, method, target, headers, now_s)
+        key = (target, tuple(headers)) if method == b"GET" else None
+        entry = self.app.hot(key) if key is not None else None
+        if entry is None or not self._answer_again(stream_id, entry, now_s):
+            self._answer(event, key, method, target, headers, now_s)
         if self._requests >= self.app.limits.h2_requests:
             self.goaway()
 
     def _overfull(self) -> bool:
-        limits = self.app.limits
-        if not self._parked:
-            return len(self._streams) >= limits.h2_streams
-        opened = len(self._streams) + len(self._parked)
-        return opened >= limits.h2_streams or self._pending() > limits.h2_parked
+        """Too much is open already, or waits for a client that does not read."""
+        limits, parked = self.app.limits, len(self._parked)
+        if len(self._streams) + parked >= limits.h2_streams:
+            return True
+        return parked > 0 and self._pending() > limits.h2_parked
 
     def _answer(
-        self,
-        event: zttp.Request,
-        stream: H2Stream,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        now_s: float,
+        self, event: zttp.Request, key: object, method: bytes, target: bytes, headers: Headers, now_s: float
     ) -> None:
-        raw: object | None = None
-        if method == b"GET":
-            key = (target, tuple(headers))
-            entry = self.app.hot(key)
-            if entry is not None and self._answer_again(stream, entry, now_s):
-                return
-            raw = key
+        stream = H2Stream(self, event.stream_id, method)
         refusal = self._refusal(method, target, headers)
         if refusal is not None:
             self.app.refused(self.info, *refusal)
@@ -203,24 +193,37 @@ class H2Connection(asyncio.Protocol):
         stream.exchange = exchange
         self._streams[stream.id] = stream
         if event.end_stream or method in (b"GET", b"HEAD"):
-            exchange.raw = raw
+            exchange.raw = key
         else:
             exchange.body = RequestBody()
             exchange.body.on_flow = self._manage_reading
         self.app.handle(exchange)
 
-    def _answer_again(self, stream: H2Stream, entry: HotEntry, now_s: float) -> bool:
+    def _answer_again(self, stream_id: int, entry: HotEntry, now_s: float) -> bool:
         """Answer a request that is known; False when that cannot be."""
         prepared = entry.h2(now_s)
         if prepared is not None:
-            stream.respond_ready(200, *prepared)
+            self._write_prepared(stream_id, *prepared)
             self.app.count_hot(self.info, entry, now_s)
-        elif entry.replays:
-            self._streams[stream.id] = stream
+            return True
+        if entry.replays:
+            stream = self._streams[stream_id] = H2Stream(self, stream_id, b"GET")
             entry.replay(self.info, stream, now_s)
+            return True
+        return False
+
+    def _write_prepared(self, stream_id: int, fields: Headers, body: bytes) -> None:
+        """A response that is there as a whole: no stream of ours is made for it unless it has to wait."""
+        stream = self.engine.stream(stream_id)
+        if body:
+            stream.send_response(200, fields)
+            stream.send_data(body)
+            stream.end_message()
         else:
-            return False
-        return True
+            stream.send_response(200, fields, True)
+        self.sent += len(body)
+        if stream.pending_bytes:
+            self._parked[stream_id] = H2Stream(self, stream_id, b"GET")
 
     def _refusal(self, method: bytes, target: bytes, headers: Headers) -> tuple[int, str] | None:
         limits = self.app.limits
@@ -395,10 +398,7 @@ class H2Stream:
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """See `Stream.respond`. Prepared fields may carry their content-length already."""
-        self.respond_ready(status, h2_fields(headers), body)
-
-    def respond_ready(self, status: int, headers: Headers, body: bytes) -> None:
-        """The same with fields that HTTP/2 takes as they are."""
+        headers = h2_fields(headers)
         if self.gone:
             return
         self.started = True

@@ -57,6 +57,7 @@ MALFORMED = {
     "a Host with a space": get(host=b"Host: lon don.localhost\r\n"),
     "a Host with a path": get(host=b"Host: london.localhost/x\r\n"),
     "a Host with a user": get(host=b"Host: you@london.localhost\r\n"),
+    "HTTP/2 without its preface": get(LAST, line=b"GET / HTTP/2.0"),
     "an empty Host": get(host=b"Host:\r\n"),
     "no Host": get(host=b""),
     "two Hosts": get(b"Host: tokyo.localhost"),
@@ -93,19 +94,6 @@ async def test_each_is_refused_and_only_its_own_connection_closed(network: LiveN
             connections.add(stream.get_extra_info("client_addr"))
     assert len(connections) == 1
     assert await pids(network) == before
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(get(LAST, line=b"GET / HTTP/2.0"), id="HTTP/2 without its preface"),
-        pytest.param(get(LAST, line=b"GET / RTSP/1.0"), id="another protocol"),
-    ],
-)
-@pytest.mark.xfail(reason="the parser takes both for HTTP/1", strict=False)
-async def test_these_should_be_refused_as_well(network: LiveNetwork, data: bytes) -> None:
-    answer = await converse(network, data)
-    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505"))
 
 
 async def test_an_offer_to_upgrade_may_be_ignored(network: LiveNetwork) -> None:

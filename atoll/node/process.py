@@ -26,6 +26,7 @@ from atoll.node.logs import open_log
 from atoll.node.role import FDS_VARIABLE, READY_VARIABLE, ROLE_VARIABLE, RoleConfig
 
 PROBE_INTERVAL_S: Final = 0.05
+ROLE_START_S: Final = 60.0  # a machine that is overloaded needs many seconds for what takes half a one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Launch:
     probe: Callable[[], Awaitable[bool]] | None = None  # None: it notifies
     own_group: bool = False  # a session of its own, ended as one
     grace_s: float = 8.0  # between SIGTERM and SIGKILL
+    start_s: float | None = None  # killed when it does not serve by then; None: it takes what it takes
 
 
 def role_launch(name: str, module: str, config: RoleConfig, *, own_group: bool = False) -> Launch:
@@ -51,6 +53,7 @@ def role_launch(name: str, module: str, config: RoleConfig, *, own_group: bool =
         log=config.paths.logs / f"{log_name(name, config)}.log",
         env={ROLE_VARIABLE: msgspec.json.encode(config).decode()},
         own_group=own_group,
+        start_s=None if own_group else ROLE_START_S,  # a group has roles that serve already
     )
 
 

@@ -154,11 +154,20 @@ class Supervised:
     async def _spawn(self) -> Child | None:
         self.ready.clear()
         try:
-            self._child = await Child.start(self.launch, self.ready.set)
+            self._child = child = await Child.start(self.launch, self.ready.set)
         except OSError as error:
             self._streak += 1
             _log.error("%s cannot be started: %s", self.launch.name, error)
-        return self._child
+            return None
+        if self.launch.start_s is not None:
+            asyncio.get_running_loop().call_later(self.launch.start_s, self._judge_start, child)
+        return child
+
+    def _judge_start(self, child: Child) -> None:
+        """What hangs before it serves would hang for ever; what has ended is no longer the child."""
+        if child is self._child and not child.serves:
+            _log.warning("%s (pid %d) does not come to serve: killed", self.launch.name, child.pid)
+            child.kill()
 
     def _note_exit(self, child: Child, words: str) -> None:
         self.ready.clear()

@@ -101,6 +101,20 @@ async def test_a_silent_role_stays_starting(
     assert supervised.state == "starting"
 
 
+async def test_a_role_that_does_not_come_to_serve_is_started_again(
+    supervisor: Supervisor, launch: MakeLaunch
+) -> None:
+    supervised = supervisor.run(launch("silent", start_s=0.2))
+    await until(lambda: supervised.restarts > 0)
+
+
+async def test_a_role_that_serves_in_time_is_left_alone(supervisor: Supervisor, launch: MakeLaunch) -> None:
+    supervised = supervisor.run(launch(start_s=1.0))
+    pid = await ready(supervised)
+    await asyncio.sleep(1.0)  # the moment it would have been killed at is over
+    assert (supervised.pid, supervised.restarts) == (pid, 0)
+
+
 async def test_what_dies_is_started_again_at_once_on_the_same_socket(
     supervisor: Supervisor, launch: MakeLaunch, listener: socket.socket
 ) -> None:

@@ -3,6 +3,11 @@
 The connection is the session: when either side drops it, the routes are gone at once, which is what a real
 neighbour does when the TCP connection under a BGP session resets. The speaker comes back by itself, with a
 jittered back-off so that five PoPs do not knock in step, and announces again what it was asked for.
+
+A process that is stopped, or a machine that freezes, drops no connection. As BFD does beside BGP (RFC 5880
+§6.8.4), the speaker says ten times a second that it lives, and the neighbour ends a session that has been
+silent for ten times that: a busy machine with two cores stalls a process for a few hundred milliseconds now
+and then, so the 150 ms that routers use would flap here.
 """
 
 from __future__ import annotations
@@ -13,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import random
 from typing import Final, Literal
+
+import msgspec
 
 from atoll.anycast.speaker import (
     Announcement,
@@ -26,11 +33,18 @@ from atoll.anycast.speaker import (
 )
 from atoll.errors import AtollError
 from atoll.wire import frames
-from atoll.wire.messages import RouteAnnounce, RouteWithdraw, SpeakerOpen
+from atoll.wire.messages import Keepalive, RouteAnnounce, RouteWithdraw, SpeakerOpen
 
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 2.0
 PROOF_TIMEOUT_S: Final = 5.0
+
+
+class Liveness(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a speaker says that it lives, and how many of these may be missing."""
+
+    interval_s: float = 0.1
+    multiplier: int = 10
 
 
 def backoff_s(attempt: int, jitter: float) -> float:
@@ -47,10 +61,19 @@ class EmulatedSpeaker:
     """A `Speaker` towards the emulated Internet."""
 
     def __init__(
-        self, socket: Path, pop: str, asn: int, on_event: OnEvent, jitter: Callable[[], float] = random
+        self,
+        socket: Path,
+        pop: str,
+        asn: int,
+        on_event: OnEvent,
+        jitter: Callable[[], float] = random,
+        liveness: Liveness | None = None,
     ) -> None:
         self._socket = socket
-        self._hello = SpeakerOpen(pop=pop, asn=asn)
+        self._liveness = liveness or Liveness()
+        self._hello = SpeakerOpen(
+            pop=pop, asn=asn, keepalive_s=self._liveness.interval_s, multiplier=self._liveness.multiplier
+        )
         self._on_event = on_event
         self._jitter = jitter
         self._wanted: dict[str, Announcement] = {}
@@ -131,6 +154,7 @@ class EmulatedSpeaker:
 
     async def _session(self) -> None:
         peer = await frames.connect(self._socket)
+        living = asyncio.ensure_future(self._say_alive(peer))
         try:
             await peer.call(self._hello)
             self._peer = peer
@@ -138,9 +162,15 @@ class EmulatedSpeaker:
             await self._announce_again(peer)
             await peer.closed.wait()
         finally:
+            living.cancel()
             peer.close()
             if self._peer is peer:
                 self._lost()
+
+    async def _say_alive(self, peer: frames.Peer) -> None:
+        while self._liveness.interval_s:
+            await asyncio.sleep(self._liveness.interval_s)
+            peer.send(Keepalive())
 
     async def _announce_again(self, peer: frames.Peer) -> None:
         for announcement in tuple(self._wanted.values()):

@@ -1,9 +1,10 @@
 """The emulated Internet: speakers' sessions come in, catchments come out.
 
 One session per PoP over `internet.sock`; the connection is the session, so a PoP that dies takes its routes
-along in the same turn of the loop. Every change recomputes where each city goes, by the rules of
-`atoll.internet`, for IPv4 and IPv6 apart, and is told before its speaker gets the acknowledgement. There is
-no propagation delay: the public Internet needs seconds to agree, this one none.
+along in the same turn of the loop. One that falls silent without dying (stopped, frozen, cut off) is found by
+its missing keepalives, after the time that its speaker has stated. Every change recomputes where each city
+goes, by the rules of `atoll.internet`, for IPv4 and IPv6 apart, and is told before its speaker gets the
+acknowledgement. There is no propagation delay: the public Internet needs seconds to agree, this one none.
 
 GRACEFUL_SHUTDOWN (RFC 8326) is honoured by every network here: a route that carries it is used only by those
 who have no other. MED changes nothing, for no two links of this Internet lead to the same neighbour.
@@ -30,12 +31,16 @@ from atoll.wire.messages import (
     CatchmentRow,
     CatchmentTable,
     GetCatchment,
+    Keepalive,
     Message,
     Ok,
     RouteAnnounce,
     RouteWithdraw,
     SpeakerOpen,
 )
+
+MAX_KEEPALIVE_S = 60.0
+MAX_MULTIPLIER = 255  # as in BFD's packets
 
 Routes = Mapping[str, Mapping[str, RouteAnnounce]]
 """PoP to prefix to what it announces."""
@@ -97,6 +102,34 @@ def _rows(
     return catchment(graph, announcements, network.eyeballs)
 
 
+class _Session:
+    """A speaker's connection, when it was last heard, and for how long it may be silent."""
+
+    def __init__(self, peer: frames.Peer, hello: SpeakerOpen, now_s: float) -> None:
+        self.peer = peer
+        self.heard_s = now_s
+        self.patience_s = hello.keepalive_s * hello.multiplier
+
+    async def end(self) -> str:
+        """Wait for its end; what ended it."""
+        loop = asyncio.get_running_loop()
+        closed = asyncio.ensure_future(self.peer.closed.wait())
+        try:
+            since_s = self.heard_s
+            while not closed.done() and self.patience_s:
+                due_s = max(since_s, self.heard_s) + self.patience_s
+                await asyncio.wait({closed}, timeout=max(0.0, due_s - loop.time()))
+                late_s = loop.time() - due_s
+                if late_s > self.patience_s / 4:
+                    since_s = loop.time()  # this side was stalled itself: what was said lies unread
+                elif late_s >= 0.0 and self.heard_s + self.patience_s <= due_s and not closed.done():
+                    return f"silent for {self.patience_s:g} s, session closed"
+            await closed
+            return "session lost"
+        finally:
+            closed.cancel()
+
+
 class Hub:
     """Serves speakers and questions; tells every change."""
 
@@ -114,7 +147,7 @@ class Hub:
         self._now_s = now_s
         self._latency = latency
         self._asns = {pop.code: pop.asn for pop in network.pops}
-        self._sessions: dict[str, frames.Peer] = {}
+        self._sessions: dict[str, _Session] = {}
         self._routes: dict[str, dict[str, RouteAnnounce]] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self._journal = Journal()
@@ -128,6 +161,8 @@ class Hub:
     async def _answer(self, peer: frames.Peer, message: Message) -> Message | None:
         if isinstance(message, SpeakerOpen):
             return self._open(peer, message)
+        if isinstance(message, Keepalive):
+            self._pop_of(peer)
         if isinstance(message, RouteAnnounce):
             return self._announce(self._pop_of(peer), message)
         if isinstance(message, RouteWithdraw):
@@ -142,30 +177,37 @@ class Hub:
             raise AtollError(f"no PoP {hello.pop!r}", hint=f"one of {', '.join(self._asns)}")
         if asn != hello.asn:
             raise AtollError(f"{hello.pop} is AS{asn}, not AS{hello.asn}")
+        if not (0.0 <= hello.keepalive_s <= MAX_KEEPALIVE_S and 1 <= hello.multiplier <= MAX_MULTIPLIER):
+            hint = f"an interval up to {MAX_KEEPALIVE_S:g} s, 1 to {MAX_MULTIPLIER} of them"
+            raise AtollError("keepalives that cannot be", hint, "keepalive_s, multiplier")
         older = self._sessions.pop(hello.pop, None)
         if older is not None:  # RFC 4271 §6.8: of two connections of one speaker, one goes
-            older.close()
-            self._drop(hello.pop)
-        self._sessions[hello.pop] = peer
+            older.peer.close()
+            self._drop(hello.pop, "session lost")
+        session = _Session(peer, hello, asyncio.get_running_loop().time())
+        self._sessions[hello.pop] = session
         self._routes[hello.pop] = {}
-        watcher = asyncio.ensure_future(self._watch(peer, hello.pop))
+        watcher = asyncio.ensure_future(self._watch(session, hello.pop))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
         return Ok()
 
-    async def _watch(self, peer: frames.Peer, pop: str) -> None:
-        await peer.closed.wait()
-        if self._sessions.get(pop) is peer:
+    async def _watch(self, session: _Session, pop: str) -> None:
+        reason = await session.end()
+        if self._sessions.get(pop) is session:
             del self._sessions[pop]
-            self._drop(pop)
+            self._drop(pop, reason)
+        session.peer.close()
 
-    def _drop(self, pop: str) -> None:
+    def _drop(self, pop: str, reason: str) -> None:
         if self._routes.pop(pop, {}):
-            self._changed(f"{pop} session lost, its routes with it")
+            self._changed(f"{pop} {reason}, its routes with it")
 
     def _pop_of(self, peer: frames.Peer) -> str:
+        """Whose connection it is; whatever came over it, its speaker lives."""
         for pop, session in self._sessions.items():
-            if session is peer:
+            if session.peer is peer:
+                session.heard_s = asyncio.get_running_loop().time()
                 return pop
         raise AtollError("no session is open on this connection", hint="SpeakerOpen comes first")
 

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from atoll.anycast.emulated import EmulatedSpeaker
+from atoll.anycast.emulated import EmulatedSpeaker, Liveness
 from atoll.anycast.health import HealthLimits, forgiven, observe, resumed
 from atoll.anycast.journal import Journal
 from atoll.anycast.policy import DRAINED, Decision, Inputs, PolicyLimits, changes, policy
@@ -238,6 +238,15 @@ def read_prefixes(config: RoleConfig) -> tuple[str, ...]:
         raise AtollError(f"not a network: {error}", where=str(path)) from error
 
 
+def read_liveness(config: RoleConfig) -> Liveness:
+    """How often the speaker says that it lives; the options `keepalive_s` and `keepalive_multiplier`."""
+    usual = Liveness()
+    return Liveness(
+        interval_s=float(config.options.get("keepalive_s", usual.interval_s)),
+        multiplier=int(config.options.get("keepalive_multiplier", usual.multiplier)),
+    )
+
+
 async def serve(config: RoleConfig) -> None:
     """The role, until it is told to stop."""
     pop = config.pop
@@ -251,7 +260,9 @@ async def serve(config: RoleConfig) -> None:
         Looks(pop, paths.pop_run(pop.code) / "supervisor.sock"),
         PolicyLimits(drain_window_s=window_s),
     )
-    role.speaker = EmulatedSpeaker(paths.internet_socket, pop.code, pop.asn, role.on_event)
+    role.speaker = EmulatedSpeaker(
+        paths.internet_socket, pop.code, pop.asn, role.on_event, liveness=read_liveness(config)
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -213,10 +213,19 @@ class AnycastStatus(_Message, frozen=True, kw_only=True):
 
 
 class SpeakerOpen(_Message, frozen=True, kw_only=True):
-    """A speaker's first message; the session is the connection: when it drops, the routes go."""
+    """A speaker's first message; the session is the connection: when it drops, the routes go.
+
+    A speaker that promises keepalives is gone, too, when `multiplier` intervals pass without any word of it.
+    """
 
     pop: str
     asn: int
+    keepalive_s: float = 0.0  # the interval; 0 promises none
+    multiplier: int = 10
+
+
+class Keepalive(_Message, frozen=True, kw_only=True):
+    """An event: the speaker lives."""
 
 
 class RouteAnnounce(_Message, frozen=True, kw_only=True):
@@ -281,6 +290,7 @@ Message = (
     | GetAnycast
     | AnycastStatus
     | SpeakerOpen
+    | Keepalive
     | RouteAnnounce
     | RouteWithdraw
     | GetCatchment

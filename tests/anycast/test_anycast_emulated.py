@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll.anycast.emulated import EmulatedSpeaker, backoff_s
+from atoll.anycast.emulated import EmulatedSpeaker, Liveness, backoff_s
 from atoll.anycast.speaker import (
     Announcement,
     RouteAcknowledged,
@@ -20,7 +20,7 @@ from atoll.anycast.speaker import (
 )
 from atoll.errors import AtollError
 from atoll.wire import frames
-from atoll.wire.messages import Message, Ok, RouteAnnounce, RouteWithdraw, SpeakerOpen
+from atoll.wire.messages import Keepalive, Message, Ok, RouteAnnounce, RouteWithdraw, SpeakerOpen
 
 ONE = Announcement(prefix="192.0.2.0/24")
 TWO = Announcement(
@@ -109,7 +109,7 @@ async def test_announces_with_every_attribute_and_tells(
     await speaker.announce(ONE)
     assert speaker.acknowledged == (ONE, TWO)
     assert neighbour.heard == [
-        SpeakerOpen(pop="lhr", asn=64513),
+        SpeakerOpen(pop="lhr", asn=64513, keepalive_s=0.1, multiplier=10),
         RouteAnnounce(prefix="2001:db8:a70::/48", prepend=2, med=7, communities=("65535:0", "1:2:3")),
         RouteAnnounce(prefix="192.0.2.0/24"),
     ]
@@ -184,6 +184,18 @@ async def test_a_refused_announcement_is_the_callers_to_know(
     with pytest.raises(AtollError, match="not yours"):
         await speaker.announce(ONE)
     assert not speaker.acknowledged
+
+
+async def test_it_says_that_it_lives(neighbour: Neighbour, events: Events) -> None:
+    liveness = Liveness(interval_s=0.01, multiplier=3)
+    made = EmulatedSpeaker(neighbour.socket, "lhr", 64513, events, liveness=liveness)
+    await made.open()
+    await events.until(SessionUp())
+    async with asyncio.timeout(5):
+        while neighbour.heard.count(Keepalive()) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert SpeakerOpen(pop="lhr", asn=64513, keepalive_s=0.01, multiplier=3) in neighbour.heard
+    await made.close()
 
 
 async def test_closing_ends_the_session(

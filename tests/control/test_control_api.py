@@ -77,6 +77,7 @@ class ScriptedAgent:
         self._following = asyncio.ensure_future(self._follow(self._client))
 
     async def stop(self) -> None:
+        self.may_answer.set()
         if self._client is not None and self._following is not None:
             self._following.cancel()
             await self._client.close()

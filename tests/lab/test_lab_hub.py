@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from atoll.wire import frames
 from atoll.wire.messages import (
     CatchmentTable,
     GetCatchment,
+    Keepalive,
     Message,
     Ok,
     RouteAnnounce,
@@ -44,11 +46,11 @@ class Net:
         self.changes.append(change)
         self.news.set()
 
-    async def session(self, pop: str, *prefixes: str) -> frames.Peer:
+    async def session(self, pop: str, *prefixes: str, **hello: float) -> frames.Peer:
         """A speaker's connection that announces `prefixes`."""
         peer = await frames.connect(self.socket)
         self.peers.append(peer)
-        assert await peer.call(SpeakerOpen(pop=pop, asn=ASNS[pop])) == Ok()
+        assert await peer.call(SpeakerOpen(pop=pop, asn=ASNS[pop], **hello)) == Ok()  # type: ignore[arg-type]
         for prefix in prefixes:
             assert await peer.call(RouteAnnounce(prefix=prefix)) == Ok()
         return peer
@@ -105,6 +107,46 @@ async def test_a_lost_connection_takes_its_routes_along_at_once(net: Net) -> Non
     assert net.changes[-1].event == "lhr session lost, its routes with it"
     assert await net.pops() == {"iad"}
     assert {row.pop for row in net.hub.v6.rows.values()} == {"iad"}
+
+
+async def test_a_speaker_that_falls_silent_loses_its_routes(net: Net) -> None:
+    await net.session("iad", V4)
+    peer = await net.session("lhr", keepalive_s=0.02)
+    await peer.call(RouteAnnounce(prefix=V4))
+    for _ in range(15):
+        await asyncio.sleep(0.02)
+        peer.send(Keepalive())
+    assert await net.pops() == {"iad", "lhr"}
+    net.news.clear()
+    async with asyncio.timeout(2):
+        await net.news.wait()
+        await peer.closed.wait()
+    assert net.changes[-1].event == "lhr silent for 0.2 s, session closed, its routes with it"
+    assert await net.pops() == {"iad"}
+
+
+async def test_a_hub_that_was_stalled_itself_blames_nobody(net: Net) -> None:
+    peer = await net.session("lhr", V4, keepalive_s=0.02)
+
+    async def live() -> None:
+        while True:
+            peer.send(Keepalive())
+            await asyncio.sleep(0.02)
+
+    living = asyncio.ensure_future(live())
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        await asyncio.to_thread(lambda: None)
+        time.sleep(0.4)  # noqa: ASYNC251 - this is the stall
+        await asyncio.sleep(0.1)
+    assert await net.pops() == {"lhr"}
+    living.cancel()
+
+
+@pytest.mark.parametrize("hello", [{"keepalive_s": -1.0}, {"keepalive_s": 61.0}, {"multiplier": 0}])
+async def test_keepalives_that_cannot_be_are_refused(net: Net, hello: dict[str, float]) -> None:
+    with pytest.raises(AtollError, match="keepalives that cannot be"):
+        await net.session("lhr", **hello)
 
 
 async def test_a_what_if_changes_nothing(net: Net) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from types import TracebackType
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from atoll.config.paths import Endpoints, Paths, resolve
 from atoll.errors import AtollError, RemoteError
+from atoll.node import lock
 
 TIMEOUT_S: Final = 60.0
 
@@ -30,6 +32,8 @@ class Client:
 
     def __init__(self, paths: Paths | None = None) -> None:
         chosen = paths or resolve(os.environ, os.getuid())
+        if lock.holder(chosen.lock_file) is None:  # then whoever listens is somebody else, and gets no token
+            raise AtollError("no network is running", "start one with `atoll up`")
         self.address = f"127.0.0.1:{_port(chosen)}"
         self._http = httpx.Client(
             base_url=f"http://{self.address}",
@@ -66,6 +70,8 @@ class Client:
     def _ask(self, method: str, path: str, kind: type[_Answer], **how: Any) -> _Answer:
         try:
             response = self._http.request(method, path, **how)
+        except httpx.InvalidURL:
+            raise AtollError(f"no name of anything here: {path!r}", "names have no such characters") from None
         except httpx.ConnectError:
             hint = "start one with `atoll up`"
             raise AtollError(f"no network answers on {self.address}", hint) from None
@@ -73,8 +79,20 @@ class Client:
             reason = str(error) or type(error).__name__
             raise AtollError(f"the API did not answer: {reason}", "see `atoll logs api`") from error
         if response.is_success:
-            return msgspec.json.decode(response.content, type=kind)
+            return self._decode(response.content, kind)
         raise _problem(response)
+
+    def _decode(self, content: bytes, kind: type[_Answer]) -> _Answer:
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except msgspec.MsgspecError as error:
+            hint = "is it this network's, and of this version? see `atoll logs api`"
+            raise AtollError(f"what {self.address} answers is nothing of ours: {error}", hint) from error
+
+
+def segment(name: str) -> str:
+    """A name as one part of a path, whatever is in it."""
+    return quote(name, safe="")
 
 
 def _problem(response: httpx.Response) -> RemoteError:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from atoll.cli.client import Client
+from atoll.cli.client import Client, segment
 from atoll.cli.output import DEGRADED, json_option, kilobytes, print_json, print_table, say
 from atoll.cli.progress import Progress
 from atoll.control.answers import Change, Function, Version
@@ -59,7 +59,7 @@ def deploy_if_new(client: Client, directory: Path) -> Change | None:
 
 def _versions(client: Client, name: str) -> tuple[Version, ...]:
     try:
-        return client.get(f"/v1/functions/{name}/versions", tuple[Version, ...])
+        return client.get(f"/v1/functions/{segment(name)}/versions", tuple[Version, ...])
     except RemoteError as error:
         if error.status == _NOT_FOUND:
             return ()
@@ -67,7 +67,7 @@ def _versions(client: Client, name: str) -> tuple[Version, ...]:
 
 
 def _send(client: Client, name: str, data: bytes) -> Change:
-    return client.post(f"/v1/functions/{name}/deploy", Change, content=data)
+    return client.post(f"/v1/functions/{segment(name)}/deploy", Change, content=data)
 
 
 @click.command()
@@ -116,7 +116,7 @@ def rollback(ctx: click.Context, name: str, to: str | None, as_json: bool) -> No
       atoll rollback smart-routing --to 3
     """
     with Client() as client:
-        change = client.post(f"/v1/functions/{name}/rollback", Change, {"to": to})
+        change = client.post(f"/v1/functions/{segment(name)}/rollback", Change, {"to": to})
     _finish(ctx, change, as_json)
 
 
@@ -134,7 +134,7 @@ def delete(ctx: click.Context, name: str, as_json: bool) -> None:
       atoll delete smart-routing
     """
     with Client() as client:
-        change = client.delete(f"/v1/functions/{name}", Change)
+        change = client.delete(f"/v1/functions/{segment(name)}", Change)
     _finish(ctx, change, as_json)
 
 
@@ -154,7 +154,7 @@ def versions(name: str | None, as_json: bool) -> None:
             functions = client.get("/v1/functions", tuple[Function, ...])
             print_json(functions) if as_json else _show_functions(functions)
         else:
-            found = client.get(f"/v1/functions/{name}/versions", tuple[Version, ...])
+            found = client.get(f"/v1/functions/{segment(name)}/versions", tuple[Version, ...])
             print_json(found) if as_json else print_table(_VERSION_COLUMNS, map(_version_row, found))
 
 

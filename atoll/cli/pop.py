@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from atoll.cli.client import Client
+from atoll.cli.client import Client, segment
 from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.control.answers import Pop, PopAction
 
@@ -69,7 +69,7 @@ def _row(found: Pop) -> tuple[str, ...]:
 
 def _act(code: str, action: str, as_json: bool, query: str = "") -> None:
     with Client() as client:
-        done = client.post(f"/v1/pops/{code}/{action}{query}", PopAction)
+        done = client.post(f"/v1/pops/{segment(code)}/{action}{query}", PopAction)
     if as_json:
         print_json(done)
     else:

@@ -18,6 +18,15 @@ import msgspec
 import tree_sitter
 import tree_sitter_toml
 
+from atoll.config.plain import (
+    DEPTH_HINT,
+    INTEGER_HINT,
+    MAX_DEPTH,
+    TEXT_HINT,
+    TOO_DEEP,
+    first_mistake,
+    is_text,
+)
 from atoll.errors import AtollError
 
 Path = tuple[str | int, ...]
@@ -27,6 +36,8 @@ _SPACE: Final = re.compile(r"(?:[ \t\r\n\ufeff]+|//[^\n]*|/\*.*?\*/)*", re.DOTAL
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _DECODER: Final = json.JSONDecoder()
 _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
+_LONGEST_NUMBER: Final = 1000  # Python converts no more than 4,300 digits
+_MANY_DIGITS: Final = re.compile(r"[\d_]{4300}")
 _TOML_LINE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -50,16 +61,25 @@ def parse_toml(name: str, text: str) -> Document:
     Raises:
         AtollError: not TOML, with the line.
     """
+    _require_text(name, text)
     try:
         fields: dict[str, object] = tomllib.loads(text)
+    except RecursionError:
+        raise AtollError(TOO_DEEP, hint=DEPTH_HINT, where=f"{name}:{_deep_line(text)}") from None
     except tomllib.TOMLDecodeError as error:
         found = _TOML_LINE.search(str(error))
         line = found.group(1) if found else None
         at = line or str(text.count("\n", 0, len(text.rstrip())) + 1)
         message = f"not TOML: {_TOML_LINE.sub('', str(error))}"
         raise AtollError(message, hint="see https://toml.io", where=f"{name}:{at}") from error
+    except ValueError:  # Python converts no more than 4,300 digits
+        digits = _MANY_DIGITS.search(text)
+        at = str(text.count("\n", 0, digits.start() if digits else 0) + 1)
+        raise AtollError("an integer too large", hint=INTEGER_HINT, where=f"{name}:{at}") from None
     tree = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language())).parse(text.encode())
-    return Document(name, fields, _first_lines(_toml_lines(tree.root_node)))
+    # Where the grammar disagrees with the standard library, a mistake is only told by its file.
+    lines = {} if tree.root_node.has_error else _first_lines(_toml_lines(tree.root_node))
+    return _checked(Document(name, fields, lines))
 
 
 def parse_jsonc(name: str, text: str) -> Document:
@@ -68,9 +88,32 @@ def parse_jsonc(name: str, text: str) -> Document:
     Raises:
         AtollError: not that, with the line.
     """
+    _require_text(name, text)
     reader = _JsoncReader(name, text)
     fields = reader.document()
-    return Document(name, fields, _first_lines(iter(reader.lines)))
+    return _checked(Document(name, fields, _first_lines(iter(reader.lines))))
+
+
+def _require_text(name: str, text: str) -> None:
+    if not is_text(text):
+        raise AtollError("not Unicode text", hint=TEXT_HINT, where=f"{name}:1")
+
+
+def _checked(document: Document) -> Document:
+    mistake = first_mistake(document.fields)
+    if mistake is not None:
+        raise AtollError(mistake.message, hint=mistake.hint, where=document.where(mistake.path))
+    return document
+
+
+def _deep_line(text: str) -> int:
+    """About where brackets are nested too deeply: text is not told from structure."""
+    depth = 0
+    for at, character in enumerate(text):
+        depth += (character in "[{") - (character in "]}")
+        if depth > MAX_DEPTH:
+            return text.count("\n", 0, at) + 1
+    return 1
 
 
 def _first_lines(found: Iterator[tuple[Path, int]]) -> dict[Path, int]:
@@ -117,6 +160,8 @@ def _pair_lines(path: Path, pair: tree_sitter.Node) -> Iterator[tuple[Path, int]
 
 
 def _value_lines(path: Path, value: tree_sitter.Node) -> Iterator[tuple[Path, int]]:
+    if len(path) > MAX_DEPTH:
+        return  # refused for its depth; the lines so far say where
     children = [child for child in value.named_children if child.type != "comment"]
     if value.type == "inline_table":
         for pair in children:
@@ -128,10 +173,17 @@ def _value_lines(path: Path, value: tree_sitter.Node) -> Iterator[tuple[Path, in
 
 
 def _keys(node: tree_sitter.Node) -> list[str]:
-    if node.type == "dotted_key":
-        return [key for child in node.named_children for key in _keys(child)]
+    """The parts of a key; the grammar nests them to the left, however many there are."""
+    parts: list[str] = []
+    while node.type == "dotted_key":
+        node, last = node.named_children
+        parts.append(_key(last))
+    return [_key(node), *reversed(parts)]
+
+
+def _key(node: tree_sitter.Node) -> str:
     text = (node.text or b"").decode()
-    return list(tomllib.loads(f"{text} = 0")) if node.type == "quoted_key" else [text]
+    return next(iter(tomllib.loads(f"{text} = 0"))) if node.type == "quoted_key" else text
 
 
 class _JsoncReader:
@@ -166,6 +218,8 @@ class _JsoncReader:
         return AtollError(f"not JSON: {message}", hint=hint, where=f"{self._name}:{self._line()}")
 
     def _value(self, path: Path) -> object:
+        if len(path) > MAX_DEPTH:
+            raise AtollError(TOO_DEEP, hint=DEPTH_HINT, where=f"{self._name}:{self._line()}")
         match self._peek():
             case "{":
                 return self._object(path)
@@ -227,5 +281,8 @@ class _JsoncReader:
         number = _NUMBER.match(self._text, self._at)
         if number is None:
             raise self._mistake("a value is expected")
+        if number.end() - number.start() > _LONGEST_NUMBER:
+            hint = f"a number of at most {_LONGEST_NUMBER} characters, or text"
+            raise AtollError("a number too long", hint=hint, where=f"{self._name}:{self._line()}")
         self._at = number.end()
         return json.loads(number.group())

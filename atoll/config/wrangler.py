@@ -27,6 +27,7 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PATTERN: Final = re.compile(rf"(?P<host>{_LABEL}(?:\.{_LABEL})*)(?P<path>/[^*?#\s]*\*?)\Z")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][\w$]*\Z", re.ASCII)
 
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 _KINDS: Final[dict[type, str]] = {
     str: "text",
     bool: "a boolean",
@@ -122,7 +123,7 @@ def _main(document: Document) -> str:
     expected = "the script's path, beside or below this file, such as worker.js"
     main = _required(document, "main", expected)
     path = PurePosixPath(main)
-    if not main or path.is_absolute() or ".." in path.parts or "\\" in main:
+    if not main or path.is_absolute() or ".." in path.parts or "\\" in main or not main.isprintable():
         raise _mistake(document, ("main",), expected)
     if path.suffix not in SCRIPT_ENDINGS:
         raise _mistake(document, ("main",), f"a JavaScript or TypeScript file ({', '.join(SCRIPT_ENDINGS)})")
@@ -132,6 +133,8 @@ def _main(document: Document) -> str:
 def _compatibility_date(document: Document) -> str:
     expected = 'a date in quotes, such as "2026-11-01"'
     text = _required(document, "compatibility_date", expected)
+    if not _DATE.match(text):  # ISO 8601 has other forms, which the runtime does not read
+        raise _mistake(document, ("compatibility_date",), expected)
     try:
         date = datetime.date.fromisoformat(text)
     except ValueError:

@@ -24,6 +24,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from atoll.config.plain import DEPTH_HINT, TOO_DEEP, first_mistake
 from atoll.config.spec import DEFAULT_TENANT, BundleManifest, FunctionSpec, FunctionVersion, NetworkSpec
 from atoll.control import rollout
 from atoll.control.answers import FOLLOWS, Adoption, Change
@@ -284,7 +285,13 @@ def _checked_manifest(name: str, data: bytes) -> BundleManifest:
     if not _NAME.fullmatch(name):
         hint = "small letters, digits and hyphens, at most 63"
         raise RemoteError(f"{name!r} cannot be a function's name", 422, hint, "name")
-    manifest = bundle.read_manifest(data)
+    try:
+        manifest = bundle.read_manifest(data)
+    except RecursionError:
+        raise RemoteError(TOO_DEEP, 422, DEPTH_HINT, "vars") from None
+    mistake = first_mistake(manifest.vars)
+    if mistake is not None:
+        raise RemoteError(mistake.message, 422, mistake.hint, ".".join(("vars", *map(str, mistake.path))))
     if manifest.name != name:
         hint = f"deploy it as {manifest.name}, or change its wrangler file"
         raise RemoteError(f"the bundle calls itself {manifest.name}, not {name}", 422, hint, "name")

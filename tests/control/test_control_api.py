@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from atoll.control.deployments import ControlPlane
 from atoll.control.link import Link
 from atoll.control.observe import Observer
 from atoll.control.store import Store
+from atoll.functions.workers import bundle
 from atoll.wire import control as wire
 from atoll.wire import frames
 from atoll.wire.messages import (
@@ -55,6 +57,13 @@ pytestmark = pytest.mark.real
 LHR, NRT = pop("lhr", 0), pop("nrt", 1)
 NETWORK = network(LHR, NRT)
 TOKEN = "secret-token"
+
+
+def with_var(value: object) -> bytes:
+    """A bundle with one variable."""
+    read = bundle.read(tiny("hello", "one"))
+    manifest = msgspec.structs.replace(read.manifest, vars={"A": value})
+    return msgspec.msgpack.encode(msgspec.structs.replace(read, manifest=manifest))
 
 
 class ScriptedAgent:
@@ -378,6 +387,25 @@ class TestDeploy:
         answer = await api.http.post(f"/v1/functions/{path}/deploy", content=content)
         assert answer.status_code == 422
         assert words in answer.json()["message"]
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (json.loads("[" * 70 + "]" * 70), "nested too deeply"),
+            (2**53 + 1, "an integer too large"),
+        ],
+    )
+    async def test_variables_have_bounds(self, api: Running, value: object, words: str) -> None:
+        answer = await api.http.post("/v1/functions/hello/deploy", content=with_var(value))
+        assert (answer.status_code, answer.json()["message"]) == (422, words)
+        assert answer.json()["where"].startswith("vars.A")
+
+    async def test_a_bundle_too_deep_to_read_is_refused(self, api: Running) -> None:
+        flat = with_var("here")
+        deep = flat.replace(b"\xa4here", b"\x91" * 3000 + b"\x90")
+        assert deep != flat
+        answer = await api.http.post("/v1/functions/hello/deploy", content=deep)
+        assert (answer.status_code, answer.json()["message"]) == (422, "nested too deeply")
 
     async def test_a_bundle_over_ten_mebibytes_is_not_read(self, api: Running) -> None:
         answer = await api.http.post("/v1/functions/f/deploy", content=b"x" * (10 * 1024 * 1024 + 1))

@@ -50,7 +50,7 @@ async def _waiting_for(paths: Paths, stage: str) -> list[str]:
         case "PoPs":
             return [line for pop in wanted for line in _unready_roles(pop)]
         case "control plane":
-            return unready(network.processes, "api") or _complaints(paths)
+            return unready(network.processes, "api") or _control_plane(paths)
         case _:
             found = await asyncio.gather(*(_unannounced(paths, pop.code) for pop in wanted))
             return [line for line in found if line]
@@ -69,15 +69,25 @@ def _unready_roles(pop: PopState) -> list[str]:
     return roles or [f"{pop.code}-supervisor is {pop.state}"]
 
 
-def _complaints(paths: Paths) -> list[str]:
-    """What the API finds wrong, apart from PoPs that someone has stopped."""
+def _control_plane(paths: Paths) -> list[str]:
     try:
         with Client(paths) as client:
-            status = client.get("/v1/status", Status)
+            return unsettled(client.get("/v1/status", Status))
     except AtollError as error:
         return [f"api {error.message}"]
-    stopped = {f"{pop.code} is down" for pop in status.pops if pop.state == "down"}
-    return [complaint for complaint in status.degraded if complaint not in stopped]
+
+
+def unsettled(status: Status) -> list[str]:
+    """What settles by itself: what does not (a PoP of another store) is told when the network is up."""
+    if status.seq is None:
+        return ["api has no store"]
+    seq, lines = status.seq, []
+    for pop in status.pops:
+        if pop.state != "down" and pop.seq is None:
+            lines.append(f"{pop.code}-agent is silent")
+        elif pop.seq is not None and pop.store in ("", status.store) and pop.seq < seq:
+            lines.append(f"{pop.code}-agent serves seq {pop.seq} of {seq}")
+    return lines
 
 
 async def _unannounced(paths: Paths, code: str) -> str:

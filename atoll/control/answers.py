@@ -100,6 +100,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[ProcessInfo, ...]
     catchment: tuple[CatchmentRow, ...]
     degraded: tuple[str, ...] = ()
+    store: str = ""  # the store's identity
 
 
 class PopAction(msgspec.Struct, frozen=True, kw_only=True):

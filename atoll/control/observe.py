@@ -63,6 +63,7 @@ class Observer:
             pops=pops,
             processes=processes,
             catchment=table.rows if table else (),
+            store=specs.store if specs else "",
             degraded=degraded(specs, daemon is not None, table, pops, processes),
         )
 

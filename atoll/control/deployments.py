@@ -42,6 +42,7 @@ from atoll.wire import control as wire
 PREPARE_TIMEOUT_S: Final = 30.0
 RECEIPTS_TIMEOUT_S: Final = 5.0
 ADOPT_TIMEOUT_S: Final = 5.0
+GRACE_S: Final = 1.0
 ROLLBACK_PATIENCE_S: Final = 1.0  # for the PoPs that are slower than the first
 _LOOK_S: Final = 0.5
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # part of subjects and host names
@@ -119,12 +120,15 @@ class ControlPlane:
         key = function_key(DEFAULT_TENANT, name)
         unread = key in stored.specs.unreadable
         spec = FunctionSpec(name=name, active="") if unread else existing(stored.specs, name)
-        alive = self.presence.alive([pop.code for pop in self._network.pops], started_s)
+        pops = [pop.code for pop in self._network.pops]
+        alive = self.presence.alive(pops, started_s)
         removed_s = monotonic()
         await store.delete_function(spec.tenant, name, stored.revisions[key])
         gone = await store.load()
         seq = gone.revisions[key]
         arrived = await self.presence.receipts(alive, gone.specs.store, seq, RECEIPTS_TIMEOUT_S)
+        if len(alive) < len(pops):  # an agent that has just come back has not been heard yet
+            arrived = await self.presence.receipts(pops, gone.specs.store, seq, GRACE_S)
         await self._forget_bundles(store, {version.bundle for version in spec.versions})
         asked: dict[str, Preparation] = {
             pop.code: Prepared(None) if pop.code in alive else Absent() for pop in self._network.pops

@@ -28,6 +28,7 @@ from atoll.control.api import create_app
 from atoll.control.deployments import ControlPlane
 from atoll.control.link import Link
 from atoll.control.observe import Observer
+from atoll.control.presence import Presence
 from atoll.control.store import Store
 from atoll.functions.workers import bundle
 from atoll.wire import control as wire
@@ -469,6 +470,13 @@ class TestRollback:
     async def test_a_body_that_is_no_order_is_refused(self, api: Running) -> None:
         answer = await api.http.post("/v1/functions/hello/rollback", json={"to": [1]})
         assert answer.status_code == 400
+
+
+async def test_a_removal_hears_an_agent_that_has_just_come_back(api: Running) -> None:
+    await api.deployed("hello", "one")
+    api.plane.presence = Presence()  # nothing has been heard of anyone
+    gone = (await api.http.delete("/v1/functions/hello")).json()
+    assert {receipt["state"] for receipt in gone["pops"].values()} == {"active"}
 
 
 async def test_adopting_the_store_comes_with_every_pops_answer(api: Running) -> None:

@@ -198,7 +198,9 @@ async def test_a_pop_that_was_down_catches_up_by_itself(network: LiveNetwork, tm
     folder = tmp_path / "absent"
     network.ask("deploy", str(project(folder, "absent", says("before"))))
     network.ask("pop", "kill", "nrt")
-    change = network.ask("deploy", str(project(folder, "absent", says("after"))))
+    deployed = network.run("deploy", str(project(folder, "absent", says("after"))), "--json")
+    assert deployed.returncode == 3
+    change = json.loads(deployed.stdout)
     assert change["pops"]["nrt"]["state"] == "catches up"
     assert change["pops"]["lhr"]["state"] == "active"
     network.ask("pop", "start", "nrt")

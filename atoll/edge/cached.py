@@ -272,8 +272,15 @@ class CacheStep:
                 self._store.purge(related)
 
     async def _pass(self, exchange: Exchange, site: Site, route: RouteSpec, why: bytes) -> ResponseReader:
-        """Straight to the origin and back; the response, passed on already."""
+        """Straight to the origin and back; the response, passed on already.
+
+        A client that leaves before there is an answer takes the question back, unless it may have changed
+        something.
+        """
         began_s = time()
+        task = asyncio.current_task()
+        if task is not None and exchange.method not in _UNSAFE:
+            exchange.stream.on_gone(task.cancel)
         reader, _ = await self._origins().fetch(
             route.pool, exchange.method, exchange.target, site.host, exchange.headers, exchange.body
         )

@@ -38,6 +38,7 @@ from atoll.wire.messages import EdgeStats
 
 _log = logging.getLogger("atoll.edge")
 
+LEFT: Final = 499  # in the log only, as other proxies write it: the client left before there was an answer
 _HOT_SHARE: Final = 8  # a generation of known requests takes this part of the store's size beside it
 # A request that carries one of these is never answered from prepared bytes.
 _NOT_HOT: Final = frozenset((b"range", b"cache-control", b"pragma", b"authorization"))
@@ -158,6 +159,9 @@ class Edge:
             await self.cache.run(exchange, site, route, exchange.conn.scheme)
         except RemoteError as error:
             self.fail(exchange, error)
+        except asyncio.CancelledError:  # by its own client, who has left
+            self.done(exchange, LEFT, 0, BYPASS)
+            raise
         except Exception as error:  # noqa: BLE001 - one request's end
             self.fault(exchange, error)
 

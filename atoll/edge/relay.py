@@ -48,4 +48,7 @@ async def relay(reader: ResponseReader, stream: Stream, headers: Headers) -> Non
     except RemoteError:
         stream.abort()
         return
+    except asyncio.CancelledError:
+        reader.cancel()
+        raise
     stream.finish()

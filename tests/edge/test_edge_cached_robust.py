@@ -73,6 +73,22 @@ async def test_nothing_is_asked_for_those_who_have_left(world: World) -> None:
     assert await settled(lambda: len(world.origin.asked)) == 1
 
 
+async def test_who_leaves_takes_an_uncached_question_back(world: World) -> None:
+    def under_way() -> int:
+        return sum(len(origin.pool.active) for origin in world.edge.origins.by_host.values())
+
+    world.origin.hold = asyncio.Event()
+    clients = [world.deaf_client() for _ in range(5)]
+    for client in clients:
+        client.send(get(b"/live/a"))
+    await world.origin.until_asked(5)
+    before = under_way()
+    for client in clients:
+        reset(client)
+    await until(lambda: under_way() <= before - 5)
+    world.origin.hold.set()
+
+
 async def test_old_routes_end_with_their_snapshot(world: World) -> None:
     world.origin.answer = lambda asked: page(b"old", b"max-age=3600")
     world.origin.hold = asyncio.Event()

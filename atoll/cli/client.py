@@ -14,7 +14,8 @@ from atoll.config.paths import Endpoints, Paths, resolve
 from atoll.errors import AtollError, RemoteError
 from atoll.node import lock
 
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 60.0  # of what changes something
+READ_TIMEOUT_S: Final = 10.0
 
 _Answer = TypeVar("_Answer")
 
@@ -52,7 +53,7 @@ class Client:
 
     def get(self, path: str, kind: type[_Answer], **query: str) -> _Answer:
         """`GET path`."""
-        return self._ask("GET", path, kind, params=query)
+        return self._ask("GET", path, kind, params=query, timeout=READ_TIMEOUT_S)
 
     def post(
         self, path: str, kind: type[_Answer], body: object = None, content: bytes | None = None

@@ -74,6 +74,11 @@ class Link:
             client = await _connect(self._url, self._name, closed)
         except (OSError, nats.errors.Error, TimeoutError) as error:
             return str(error) or type(error).__name__
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The client library loses a cancellation that comes while it connects.
+            await client.close()
+            raise asyncio.CancelledError
         self._client = client
         try:
             return await self._until_closed(session(client), closed)

@@ -219,6 +219,21 @@ async def test_specs_survive_sigkill_of_the_server(nats_server: NatsServer, stor
         await client.close()
 
 
+async def test_a_link_ends_whenever_it_is_told_to(nats_server: NatsServer) -> None:
+    """Also in the middle of connecting, where the client library loses a cancellation."""
+
+    async def session(_client: Client) -> None:
+        await asyncio.Event().wait()
+
+    for turns in range(0, 80, 2):
+        running = asyncio.ensure_future(Link(nats_server.url, "test").run(session))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        _, late = await asyncio.wait({running}, timeout=5)
+        assert not late, turns
+
+
 async def test_a_link_opens_a_session_again_and_tells_of_each_outage_once(nats_server: NatsServer) -> None:
     sessions: asyncio.Queue[Client] = asyncio.Queue()
     outages: list[str] = []

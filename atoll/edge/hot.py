@@ -29,16 +29,19 @@ class Hot:
     __slots__ = (
         "_body",
         "_fields",
+        "_from_s",
         "_h2",
-        "_h2_second",
+        "_h2_fields",
+        "_h2_from_s",
+        "_h2_renew_s",
         "_head",
-        "_node",
         "_pop",
-        "_second",
+        "_renew_s",
         "_until_s",
         "_wire",
         "entry",
         "log_tail",
+        "node",
     )
 
     def __init__(self, entry: Entry, pop: bytes, fields: Headers, tail: bytes) -> None:
@@ -46,23 +49,26 @@ class Hot:
         self.log_tail = tail
         self._pop = pop
         self._fields = fields
-        self._node = entry.node
+        self.node = entry.node
         self._body = entry.body
         self._head = status_line(entry.status) + field_lines(fields)
         self._until_s = entry.response_time_s + entry.lifetime_s - entry.initial_age_s
-        self._second = self._h2_second = -1
+        # Prepared bytes hold from one second's beginning to the next, or to the end of freshness.
+        self._from_s = self._h2_from_s = 0
+        self._renew_s = self._h2_renew_s = 0.0
         self._wire = b""
+        self._h2_fields: Headers = []
         self._h2: tuple[Headers, bytes] = ([], b"")
 
     def h1(self, now_s: float) -> bytes | None:
         """See `HotEntry.h1`."""
-        second = int(now_s)
-        if second == self._second and self.entry.live and now_s < self._until_s:
+        if self._from_s <= now_s < self._renew_s and self.entry.live:
             return self._wire
         if not self._usable(now_s):
             return None
         age, ttl = self._age_and_ttl(now_s)
-        self._second = second
+        self._from_s = int(now_s)
+        self._renew_s = min(self._from_s + 1.0, self._until_s)
         self._wire = b"%bAge: %d\r\nCache-Status: atoll-%b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
             self._head,
             age,
@@ -75,18 +81,16 @@ class Hot:
 
     def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
         """See `HotEntry.h2`."""
-        second = int(now_s)
-        if second == self._h2_second and self.entry.live and now_s < self._until_s:
+        if self._h2_from_s <= now_s < self._h2_renew_s and self.entry.live:
             return self._h2
         if not self._usable(now_s):
             return None
-        self._h2_second = second
-        fields = [
-            *h2_fields(self._fields),
-            *self.changing(now_s),
-            (b"content-length", b"%d" % len(self._body)),
-        ]
-        self._h2 = (fields, self._body)
+        if not self._h2_fields:
+            length = (b"content-length", b"%d" % len(self._body))
+            self._h2_fields = [*h2_fields(self._fields), length]
+        self._h2_from_s = int(now_s)
+        self._h2_renew_s = min(self._h2_from_s + 1.0, self._until_s)
+        self._h2 = ([*self._h2_fields, *self.changing(now_s)], self._body)
         return self._h2
 
     def fields(self) -> Headers:
@@ -106,12 +110,6 @@ class Hot:
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         """See `HotEntry`: prepared bytes are all there is."""
         raise NotImplementedError
-
-    def touch(self) -> None:
-        """Count a use for eviction."""
-        node = self._node
-        if node is not None and node.freq < 3:
-            node.freq += 1
 
     def _usable(self, now_s: float) -> bool:
         return self.entry.live and now_s < self._until_s

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from atoll.cache import rules
+from atoll.cache.eviction import MAX_FREQ
 from atoll.cache.store import Entry, Store
 from atoll.config.spec import RouteSpec, Snapshot
 from atoll.edge import pages
@@ -336,9 +337,12 @@ class PublicApp:
         counters = self._counters
         counters.requests += 1
         counters.hits += 1
-        self._clock.tick(now_s)
+        clock, node = self._clock, entry.node
+        if not clock.from_s <= now_s < clock.until_s:
+            clock.tick(now_s)
         self._log.add(conn, entry.log_tail)
-        entry.touch()
+        if node is not None and node.freq < MAX_FREQ:
+            node.freq += 1  # a use, for eviction
 
     def refused(self, conn: ConnectionInfo, status: int, reason: str) -> None:
         """See `App.refused`."""

@@ -41,6 +41,7 @@ class H1Connection(asyncio.Protocol):
         self._current: H1Stream | None = None  # whose response is being written
         self._queue: deque[H1Stream] = deque()  # parsed, waiting for their turn
         self._served = 0
+        self._most = app.limits.h1_requests
         self._head_size = 0
         self._in_message = False
         self._target = b""
@@ -53,7 +54,7 @@ class H1Connection(asyncio.Protocol):
         self._reading_paused = False
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
         self._unparsed = 0  # bytes of a body that follow all the same
-        self._lingering = False  # refused: what still comes is read, so that the refusal arrives
+        self._refused_s = 0.0  # since then what comes is only read, so that the refusal arrives
         self._heard = 0
         self._held = b""  # read, but not parsed while enough requests wait
         self._starting = False
@@ -71,21 +72,16 @@ class H1Connection(asyncio.Protocol):
         self.last_activity_s = time()
 
     def data_received(self, data: bytes) -> None:
-        now_s = time()
-        if self._lingering:
-            self._heard += len(data)
-            if self._heard > self.app.limits.buffered:
-                self.transport.abort()
-            return
-        self.last_activity_s = now_s
+        self.last_activity_s = now_s = time()
+        app = self.app
         if self._current is None and not (self._in_message or self.closing or self._write_paused):
-            entry = self.app.hot(data)
-            if entry is not None and self._served < self.app.limits.h1_requests and not self.app.draining:
+            entry = app.hot(data)
+            if entry is not None and self._served < self._most and not app.draining:
                 wire = entry.h1(now_s)
                 if wire is not None:
                     self.transport.write(wire)
                     self._served += 1
-                    self.app.count_hot(self.info, entry, now_s)
+                    app.count_hot(self.info, entry, now_s)
                     return
                 if entry.replays:
                     self._served += 1
@@ -139,8 +135,8 @@ class H1Connection(asyncio.Protocol):
         reading_head = self._in_message and self._exchange is None and not self._reading_paused
         if self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, limits.body_timeout_s):
             self.transport.abort()  # the client does not read; `close` would wait for it for ever
-        elif self._lingering:
-            if quiet_s > _LINGER_S:
+        elif self._refused_s:
+            if now_s - self._refused_s > _LINGER_S:
                 self.transport.close()
         elif self.idle():
             if quiet_s > limits.idle_timeout_s:
@@ -154,6 +150,11 @@ class H1Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Parse, a piece at a time: no more requests are taken in than may wait."""
+        if self._refused_s:
+            self._heard += len(data)
+            if self._heard > self.app.limits.buffered:
+                self.transport.abort()
+            return
         if self._held:
             self._held += data
             return
@@ -277,7 +278,7 @@ class H1Connection(asyncio.Protocol):
         stream.keep_alive = (
             self._parser.should_keep_alive()
             and not self._parser.should_upgrade()
-            and self._served < self.app.limits.h1_requests
+            and self._served < self._most
         )
         stream.version10 = self._parser.get_http_version() == "1.0"
         exchange = Exchange(self.info, stream, stream.method, authority, target, self._headers, time())
@@ -422,7 +423,7 @@ class H1Connection(asyncio.Protocol):
             self.transport.write(wire)
         if self.transport.can_write_eof():
             # What is unread when a socket closes makes a reset of it, and the answer is lost (RFC 9112 §9.6).
-            self._lingering = True
+            self._refused_s = time()
             self.transport.write_eof()
         else:
             self.transport.close()

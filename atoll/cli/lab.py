@@ -61,10 +61,11 @@ def lab() -> None:
     "--rate", default=1000.0, show_default=True, type=click.FloatRange(1, 20000), help="Requests/s."
 )
 @click.option("--path", default="/", show_default=True, help="What to ask for.")
+@click.option("--site", default="", help="Of this site, by its name [the default site].")
 @click.option("--limit-ms", default=50.0, show_default=True, type=float, help="Longest outage to accept.")
 @json_option
 def failover(
-    code: str, city: str, trials: int, rate: float, path: str, limit_ms: float, as_json: bool
+    code: str, city: str, trials: int, rate: float, path: str, site: str, limit_ms: float, as_json: bool
 ) -> int:
     """Kill a PoP under load, measure what users notice, repeat.
 
@@ -80,7 +81,7 @@ def failover(
       atoll lab failover --pop nrt --city seoul --rate 500 --json
     """
     with Client() as client:
-        target = _target(client, code, city, rate, path)
+        target = _target(client, code, city, rate, path, site)
         done: list[Trial] = []
         for trial in _trials(client, target, trials, quiet=as_json):
             done.append(trial)
@@ -92,7 +93,7 @@ def failover(
     return 0 if outcome.ok else 1
 
 
-def _target(client: Client, code: str, city: str, rate: float, path: str) -> Target:
+def _target(client: Client, code: str, city: str, rate: float, path: str, site: str) -> Target:
     pops = {pop.code: pop for pop in client.get("/v1/pops", tuple[Pop, ...])}
     if code not in pops:
         raise AtollError(f"no PoP {code}", hint=f"there are {', '.join(pops)}")
@@ -103,7 +104,9 @@ def _target(client: Client, code: str, city: str, rate: float, path: str) -> Tar
     if city not in second:
         raise AtollError(f"no users in {city}", hint=f"there are some in {', '.join(second)}")
     address = ("127.0.0.1", _gateway_port())
-    return Target(pop=code, city=city, expected=second[city], rate=rate, address=address, path=path)
+    return Target(
+        pop=code, city=city, expected=second[city], rate=rate, address=address, path=path, site=site
+    )
 
 
 def _gateway_port() -> int:

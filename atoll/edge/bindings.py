@@ -55,6 +55,9 @@ class BindingsApp:
         self._origins = origins
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def opened(self, conn: ConnectionInfo) -> None:
+        """Function hosts are nowhere in particular."""
+
     def hot(self, key: object) -> HotEntry | None:
         """Nothing is hot here: every call has its function's name in it."""
         return None

@@ -66,6 +66,7 @@ class Edge:
         self.log = log
         self.counters = Counters()
         self.apps: list[PublicApp] = []
+        self.fit = True  # whether health checks pass
         self._pools: dict[str, UpstreamPool] = {}
         self._trace = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -344,9 +345,12 @@ class PublicApp:
         if node is not None and node.freq < MAX_FREQ:
             node.freq += 1  # a use, for eviction
 
+    def opened(self, conn: ConnectionInfo) -> None:
+        """See `App.opened`."""
+        self.edge.geo_of(conn)
+
     def refused(self, conn: ConnectionInfo, status: int, reason: str) -> None:
         """See `App.refused`."""
-        self.edge.geo_of(conn)
         self._counters.requests += 1
         self._counters.errors += 1
         self._clock.tick(time())
@@ -362,10 +366,10 @@ class PublicApp:
     def _handle(self, exchange: Exchange) -> None:
         edge = self.edge
         if exchange.authority == HEALTH_HOST:
-            exchange.stream.respond(200, [(b"content-type", b"text/plain")], b"ok\n")
+            status, text = (200, b"ok\n") if edge.fit else (503, b"waits for its functions\n")
+            exchange.stream.respond(status, [(b"content-type", b"text/plain")], text)
             return
         self._counters.requests += 1
-        edge.geo_of(exchange.conn)
         exchange.headers = accept_headers(exchange.headers)
         found = edge.route(exchange)
         if found is None:

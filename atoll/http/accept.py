@@ -215,6 +215,7 @@ class _Chooser(asyncio.Protocol):
         if tls is not None:
             h2 = tls.selected_alpn_protocol() == "h2"
             self._info.tls_version = tls.version() or ""
+        self._app.opened(self._info)
         connection: H1Connection | H2Connection
         if h2:
             connection = _TrackedH2(self._listener, self._app, self._info)

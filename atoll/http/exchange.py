@@ -243,6 +243,9 @@ class App(Protocol):
     limits: Limits
     draining: bool
 
+    def opened(self, conn: ConnectionInfo) -> None:
+        """A connection is about to be read from: all is known of it that its requests share."""
+
     def handle(self, exchange: Exchange) -> None:
         """A request has arrived; its body may still be on the way."""
 

@@ -83,6 +83,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     address: tuple[str, int]
     path: str = "/"
+    site: str = ""  # of the network, by name; the default site without one
+
+    @property
+    def host(self) -> str:
+        """What the city's browser asks for."""
+        return f"{self.site}.{self.city}.localhost" if self.site else f"{self.city}.localhost"
 
 
 Act = Callable[[str, str], None]
@@ -104,7 +110,7 @@ def choose_city(rows: Sequence[CatchmentRow], pop: str, pop_city: str) -> str:
 async def run_trial(target: Target, act: Act) -> Trial:
     """Kill, watch, start, watch."""
     loop = asyncio.get_running_loop()
-    prober = Prober(target.address, f"{target.city}.localhost", target.path, target.rate)
+    prober = Prober(target.address, target.host, target.path, target.rate)
     prober.start()
     try:
         await asyncio.sleep(WARM_UP_S)

@@ -27,6 +27,7 @@ from atoll.errors import AtollError
 from atoll.http.accept import Listener
 from atoll.http.tls import CertificateStore
 from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
+from atoll.node.warm import until_warm
 from atoll.wire import frames
 from atoll.wire.messages import ApplySnapshot, DrainEdge, GetEdgeStats, Message, Ok
 
@@ -111,6 +112,8 @@ class Worker:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        self.edge.fit = False
+        warming = loop.create_task(self._warm_up())
         self.listen()
         server = await self.control()
         gc.collect()
@@ -119,8 +122,13 @@ class Worker:
         sweeper = loop.create_task(self._sweep())
         await self._stopped.wait()
         sweeper.cancel()
+        warming.cancel()
         server.close()
         self.log.close()
+
+    async def _warm_up(self) -> None:
+        await until_warm(runtime.socket for runtime in self.edge.snapshot.functions)
+        self.edge.fit = True
 
     async def _stop(self) -> None:
         await self.drain(_GRACE_S)

@@ -174,6 +174,20 @@ async def test_each_client_is_introduced_by_its_own_address(world: World) -> Non
     assert told == [b"198.18.9.10", b"198.18.9.11", b"198.18.9.10"]
 
 
+async def test_every_record_says_whose_it_is(world: World) -> None:
+    for address in ("198.18.9.10", "198.18.9.11"):
+        await ask(world, GET, address)
+    assert [record["client"] for record in world.records()] == ["198.18.9.10", "198.18.9.11"]
+
+
+async def test_a_worker_whose_functions_do_not_answer_yet_is_not_fit(world: World) -> None:
+    check = b"GET / HTTP/1.1\r\nHost: health.atoll.internal\r\n\r\n"
+    world.edge.fit = False
+    assert (await ask(world, check))[0] == 503
+    world.edge.fit = True
+    assert (await ask(world, check))[0] == 200
+
+
 async def test_a_new_version_is_asked_from_then_on(world: World) -> None:
     await ask(world, GET)
     await ask(world, GET)

@@ -52,6 +52,9 @@ class FakeApp:
     def count_hot(self, conn: ConnectionInfo, entry: HotEntry, now_s: float) -> None:
         self.hot_count += 1
 
+    def opened(self, conn: ConnectionInfo) -> None:
+        """Nobody asks this application about connections."""
+
     def refused(self, conn: ConnectionInfo, status: int, reason: str) -> None:
         self.refusals.append((status, reason))
 

@@ -124,7 +124,7 @@ def plan(host_id: HostId, bundle: Loaded, around: Surroundings, memory_mb: int =
         id=host_id,
         directory=directory,
         socket=_socket(around.run_dir / f"{host_id.short}.sock"),
-        ping_socket=_socket(around.run_dir / f"{host_id.short}.ping"),
+        ping_socket=_socket(ping_socket(around.run_dir / f"{host_id.short}.sock")),
         folders=(directory / "ping", directory / "root"),
         files=_files(host_id, bundle, directory, around, memory_mb),
         argv=(str(around.workerd), "serve", "--import-path", "/", str(config), "config"),
@@ -137,6 +137,11 @@ def plan(host_id: HostId, bundle: Loaded, around: Surroundings, memory_mb: int =
             "DATA": (BASE_DATA_MB + 2 * memory_mb) * 1024 * 1024,
         },
     )
+
+
+def ping_socket(socket: Path) -> Path:
+    """Where the host that serves on `socket` says that it lives."""
+    return socket.with_suffix(".ping")
 
 
 def _socket(path: Path) -> Path:

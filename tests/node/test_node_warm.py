@@ -1,4 +1,4 @@
-"""Waiting for function hosts before a worker calls itself fit; on both event loops, for workers run on uvloop."""
+"""Waiting for function hosts before a worker calls itself fit, on both event loops."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from atoll.cache.store import Entry, Store
 from atoll.config.spec import RouteSpec
 from atoll.edge.finish import BYPASS, HIT, MISS, STALE
 from atoll.edge.origin import Origins
-from atoll.edge.relay import body_length, relay, without_length, writable
+from atoll.edge.relay import body_length, pass_on, relay, without_length
 from atoll.edge.routing import Site
 from atoll.errors import RemoteError
-from atoll.http.exchange import Exchange, Stream
+from atoll.http.exchange import Exchange
 from atoll.http.fields import (
     Headers,
     format_http_date,
@@ -259,7 +259,7 @@ class CacheStep:
         if whole and sent == len(parts):
             stream.finish()
         else:  # a client that reads slowly keeps nobody else waiting for what is there
-            task = asyncio.ensure_future(_send_rest(stream, parts[sent:], None if whole else reader))
+            task = asyncio.ensure_future(pass_on(stream, parts[sent:], None if whole else reader))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return b"".join(parts) if whole else None
@@ -425,24 +425,6 @@ class CacheStep:
 
 def _cancel(task: asyncio.Task[object]) -> None:
     task.cancel()
-
-
-async def _send_rest(stream: Stream, rest: list[bytes], reader: ResponseReader | None) -> None:
-    """What a slow client has not had yet; `reader` has more where the body is too large to keep."""
-    try:
-        for data in rest:
-            stream.write(data)
-            await writable(stream)
-        while reader is not None and (data := await reader.read()):
-            if stream.gone:
-                reader.cancel()
-                return
-            stream.write(data)
-            await writable(stream)
-    except RemoteError:
-        stream.abort()
-        return
-    stream.finish()
 
 
 def entry_from(

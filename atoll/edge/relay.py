@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from atoll.errors import RemoteError
 from atoll.http.exchange import Stream
@@ -38,8 +39,16 @@ async def writable(stream: Stream) -> None:
 async def relay(reader: ResponseReader, stream: Stream, headers: Headers) -> None:
     """The whole response from `reader` to `stream`, its head being `headers`."""
     stream.start(reader.status, without_length(headers), body_length(reader.headers))
+    await pass_on(stream, (), reader)
+
+
+async def pass_on(stream: Stream, pieces: Iterable[bytes], reader: ResponseReader | None) -> None:
+    """The rest of a body: `pieces`, then what `reader` has, as fast as `stream` takes it."""
     try:
-        while data := await reader.read():
+        for data in pieces:
+            stream.write(data)
+            await writable(stream)
+        while reader is not None and (data := await reader.read()):
             if stream.gone:
                 reader.cancel()
                 return
@@ -49,6 +58,7 @@ async def relay(reader: ResponseReader, stream: Stream, headers: Headers) -> Non
         stream.abort()
         return
     except asyncio.CancelledError:
-        reader.cancel()
+        if reader is not None:
+            reader.cancel()
         raise
     stream.finish()

@@ -6,12 +6,12 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
 
 import httpx
 import pytest
+from faults import until
 from live_network import LiveNetwork
 from load import load
 
@@ -19,7 +19,6 @@ from atoll.functions.workers.binaries import CHECKOUT
 
 pytestmark = pytest.mark.real
 
-POLL_S = 0.02
 POPS = ("sjc", "iad", "lhr", "sin", "nrt")
 
 
@@ -40,16 +39,6 @@ def says(text: str) -> str:
 async def ask(network: LiveNetwork, host: str, path: str = "/", **headers: str) -> httpx.Response:
     async with network.client() as client:
         return await client.get(path, headers={"host": host, **headers})
-
-
-async def until(check: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> None:
-    """Wait for what the network only tells when it is asked."""
-    async with asyncio.timeout(limit_s):
-        for _ in range(int(limit_s / POLL_S) + 1):
-            if await check():
-                return
-            await asyncio.sleep(POLL_S)
-    raise TimeoutError
 
 
 async def test_the_smart_routing_example(network: LiveNetwork) -> None:

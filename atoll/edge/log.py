@@ -86,13 +86,22 @@ def record_head(method: bytes, host: bytes, target: bytes) -> bytes:
 
 
 def record_tail(
-    head: bytes, status: int, size: int, verdict: bytes, duration_ms: float, trace: bytes = b""
+    head: bytes,
+    status: int,
+    size: int,
+    verdict: bytes,
+    duration_ms: float,
+    trace: bytes = b"",
+    error: bytes = b"",
 ) -> bytes:
     """`head` and the part of a record that belongs to the response, with the line's end.
 
-    `trace` is the response's `Atoll-Trace`; one from prepared bytes has none.
+    `trace` is the response's `Atoll-Trace`; one from prepared bytes has none. `error` says why there was no
+    answer: printable ASCII without quotes.
     """
     end = b'"trace":"%b"}\n' % trace if trace else b'"trace":null}\n'
+    if error:
+        end = b'"error":"%b",%b' % (error, end)
     return b'%b,"status":%d,"bytes":%d,"cache":"%b","ms":%.2f,%b' % (
         head,
         status,

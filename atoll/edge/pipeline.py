@@ -179,7 +179,7 @@ class Edge:
         """An error page that says why, as `Cache-Status` and `Server-Timing` do."""
         status = error.status if error.status in (502, 503, 504, 413, 400) else 502
         page = pages.error_page(status, error.message, self.pop)
-        detail = error.message.encode("ascii", "replace").replace(b"\\", b"").replace(b'"', b"")
+        detail = _printable(error.message)
         self.counters.errors += 1
         exchange.trouble = detail
         self.answer(exchange, status, pages.HTML, page, b'fwd=miss; detail="%b"' % detail)
@@ -221,7 +221,8 @@ class Edge:
         """See `Outcome`."""
         self.count(verdict)
         head = record_head(exchange.method, exchange.authority, exchange.target)
-        tail = record_tail(head, code, size, verdict, elapsed_ms(exchange), exchange.trace)
+        took_ms = elapsed_ms(exchange)
+        tail = record_tail(head, code, size, verdict, took_ms, exchange.trace, exchange.trouble)
         self.record(exchange.conn, tail)
 
     def again(self) -> None:
@@ -383,6 +384,12 @@ class PublicApp:
             return
         exchange.headers = [*exchange.headers, *forwarded(exchange.conn, site.host)]
         edge.start_task(exchange, site, route)
+
+
+def _printable(text: str) -> bytes:
+    """`text` as it may stand between quotes in a structured field or a record."""
+    plain = text.encode("ascii", "replace")
+    return bytes(byte for byte in plain if 32 <= byte < 127 and byte not in b'"\\')
 
 
 def elapsed_ms(exchange: Exchange) -> float:

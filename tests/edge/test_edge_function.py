@@ -236,6 +236,7 @@ async def test_a_host_that_hangs_up_costs_its_request_a_503(world: World) -> Non
     code, fields, _ = await ask(world, GET)
     assert code == 503
     assert "function did not answer" in fields["cache-status"]
+    assert "function did not answer" in str(world.records()[-1]["error"])
     world.host.close_instead = False
     assert (await ask(world, GET))[0] == 200
 

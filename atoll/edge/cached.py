@@ -279,8 +279,13 @@ class CacheStep:
         """
         began_s = time()
         task = asyncio.current_task()
-        if task is not None and exchange.method not in _UNSAFE:
-            exchange.stream.on_gone(lambda: _cancel(task))
+        assert task is not None, "a coroutine that waits runs in a task"
+
+        def take_back() -> None:
+            task.cancel()
+
+        if exchange.method not in _UNSAFE:
+            exchange.stream.on_gone(take_back)
         reader, _ = await self._origins().fetch(
             route.pool, exchange.method, exchange.target, site.host, exchange.headers, exchange.body
         )
@@ -421,10 +426,6 @@ class CacheStep:
     def _flight_key(self, primary: bytes, exchange: Exchange) -> bytes:
         vary = self._store.vary_of(primary)
         return primary + b"\0" + exchange.method + b"\0" + keys.vary_key(vary, exchange.headers)
-
-
-def _cancel(task: asyncio.Task[object]) -> None:
-    task.cancel()
 
 
 def entry_from(

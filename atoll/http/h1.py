@@ -18,7 +18,7 @@ import httptools
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, PreparedHead, RequestBody
 from atoll.http.fields import GOOD_TARGET, Headers, get, valid_host
-from atoll.http.pace import Outflow
+from atoll.http.pace import Inflow, Outflow
 from atoll.http.render import body_allowed, field_lines, field_prefix, status_line
 
 _CLOSE = b"Connection: close\r\n"
@@ -51,7 +51,7 @@ class H1Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._raw: bytes | None = None
         self._write_paused = False
-        self._reading_paused = False
+        self._inflow = Inflow()
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
         self._unparsed = 0  # bytes of a body that follow all the same
         self._refused_s = 0.0  # since then what comes is only read, so that the refusal arrives
@@ -132,7 +132,7 @@ class H1Connection(asyncio.Protocol):
         """Called every few seconds: end a connection that idles or sends too slowly."""
         quiet_s = now_s - self.last_activity_s
         limits = self.app.limits
-        reading_head = self._in_message and self._exchange is None and not self._reading_paused
+        reading_head = self._in_message and self._exchange is None and not self._inflow.paused
         if self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, limits.body_timeout_s):
             self.transport.abort()  # the client does not read; `close` would wait for it for ever
         elif self._refused_s:
@@ -228,12 +228,7 @@ class H1Connection(asyncio.Protocol):
             or len(self._queue) >= limits.pipeline
             or (body is not None and body.full(limits.buffered))
         )
-        if full and not self._reading_paused:
-            self._reading_paused = True
-            self.transport.pause_reading()
-        elif not full and self._reading_paused:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        self._inflow.hold(self.transport, full)
 
     # --- parser callbacks
 
@@ -403,7 +398,7 @@ class H1Connection(asyncio.Protocol):
             self.transport.close()
             return
         self._start_next()
-        if self._reading_paused:
+        if self._inflow.paused:
             self._go_on()
 
     def _refuse(self, status: int, reason: str) -> None:

@@ -19,7 +19,7 @@ import zttp
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, PreparedHead, RequestBody
 from atoll.http.fields import GOOD_TARGET, Headers, h2_fields, valid_host
-from atoll.http.pace import Outflow
+from atoll.http.pace import Inflow, Outflow
 from atoll.http.render import body_allowed
 
 _log = logging.getLogger("atoll.http")
@@ -43,7 +43,7 @@ class H2Connection(asyncio.Protocol):
         self._streams: dict[int, H2Stream] = {}
         self._parked: dict[int, H2Stream] = {}  # answered, but the client has not made room for all of it
         self._outflow = Outflow()
-        self._reading_paused = False
+        self._inflow = Inflow()
         self._last_stream = 0
         self._requests = 0
         self._resets = 0
@@ -261,12 +261,7 @@ class H2Connection(asyncio.Protocol):
         """The engine makes room for uploads by itself: what nobody takes can only be left in the socket."""
         bodies = [s.exchange.body for s in self._streams.values() if s.exchange is not None]
         full = any(body is not None and body.full(self.app.limits.buffered) for body in bodies)
-        if full and not self._reading_paused:
-            self._reading_paused = True
-            self.transport.pause_reading()
-        elif not full and self._reading_paused:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        self._inflow.hold(self.transport, full)
 
     def _on_end(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)
@@ -309,7 +304,7 @@ class H2Connection(asyncio.Protocol):
         self._streams.pop(stream.id, None)
         if stream.pending():
             self._parked[stream.id] = stream
-        if self._reading_paused:
+        if self._inflow.paused:
             self._manage_reading()
         if self._goaway:
             self._leave()

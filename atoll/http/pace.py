@@ -1,6 +1,12 @@
-"""Whether what waits for a client still moves, or the client has stopped reading. Pure."""
+"""Both directions of a client connection, as far as they may have to wait.
+
+`Outflow` judges whether what waits for the client still moves, or the client has stopped reading; `Inflow`
+stops reading from it while nobody takes what it sends. No clock and no socket: both are passed in.
+"""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 
 class Outflow:
@@ -22,3 +28,31 @@ class Outflow:
             self._queued, self._moved_s = queued, now_s
             return False
         return now_s - self._moved_s > patience_s
+
+
+class Pausable(Protocol):
+    """What is read from: a transport."""
+
+    def pause_reading(self) -> None:
+        """Leave what comes where it is."""
+
+    def resume_reading(self) -> None:
+        """Take it again."""
+
+
+class Inflow:
+    """Tells a transport of each change, once: transports do not take a second pause."""
+
+    __slots__ = ("paused",)
+
+    def __init__(self) -> None:
+        self.paused = False
+
+    def hold(self, transport: Pausable, full: bool) -> None:
+        """Read no more while `full`."""
+        if full and not self.paused:
+            self.paused = True
+            transport.pause_reading()
+        elif not full and self.paused:
+            self.paused = False
+            transport.resume_reading()

@@ -135,12 +135,12 @@ class Call:
             self.wait()
             self.connection.transport.resume_reading()
 
-    # --- the request's body, as it arrives from the client
-
     def wait(self) -> None:
         """From now on it is the other side that is waited for, unless the request is still on its way."""
         waiting = self.body is None or self.body.complete or self.body.blocked
         self.deadline_s = self.pool.now_s + self.timeout_s if waiting else inf
+
+    # --- the request's body, as it arrives from the client
 
     def body_data(self, data: bytes) -> None:
         """See `BodySink`."""

@@ -43,11 +43,12 @@ def related_keys(scheme: bytes, host: bytes | str, target: bytes, response: Head
     """
     base = primary_key(scheme, host, target)
     references = [get(response, name) for name in (b"location", b"content-location")]
-    found = {_resolved(base, reference) for reference in references if reference}
+    found = {resolved(base, reference) for reference in references if reference}
     return tuple(sorted(key for key in found if key is not None and key != base))
 
 
-def _resolved(base: bytes, reference: bytes) -> bytes | None:
+def resolved(base: bytes, reference: bytes) -> bytes | None:
+    """The key of a URL reference relative to `base`; None when it is no URL of the same origin."""
     try:
         joined = urlsplit(urljoin(base.decode("latin-1"), reference.decode("latin-1")))
     except ValueError:

@@ -25,7 +25,8 @@ class CacheControl(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Directives of a request or a response. Numbers are seconds; None means absent.
 
     `no_cache` and `private` are the unqualified forms; the fields a qualified form names (lowercase) are in
-    `no_cache_fields` and `private_fields`.
+    `no_cache_fields` and `private_fields`. `targeted` says that the directives are those of a targeted field,
+    beside which `Expires` does not count (RFC 9213 §2.2).
     """
 
     no_store: bool = False
@@ -46,11 +47,12 @@ class CacheControl(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_stale: int | None = None
     no_cache_fields: tuple[bytes, ...] = ()
     private_fields: tuple[bytes, ...] = ()
+    targeted: bool = False
 
 
 NO_DIRECTIVES: Final = CacheControl()
 
-_RESTRICTING: Final = {
+RESTRICTING: Final = {
     b"no-store": "no_store",
     b"must-revalidate": "must_revalidate",
     b"proxy-revalidate": "proxy_revalidate",
@@ -59,14 +61,14 @@ _RESTRICTING: Final = {
 }
 """Flags that only forbid: an argument they should not have does not disarm them."""
 
-_PERMITTING: Final = {
+PERMITTING: Final = {
     b"public": "public",
     b"immutable": "immutable",
     b"must-understand": "must_understand",
 }
 """Flags that allow more: they count only when they are well formed."""
 
-_SECONDS: Final = {
+SECONDS: Final = {
     b"max-age": "max_age",
     b"s-maxage": "s_maxage",
     b"stale-while-revalidate": "stale_while_revalidate",
@@ -75,7 +77,7 @@ _SECONDS: Final = {
     b"max-stale": "max_stale",
 }
 
-_FIELD_LISTS: Final = {
+FIELD_LISTS: Final = {
     b"no-cache": ("no_cache", "no_cache_fields"),
     b"private": ("private", "private_fields"),
 }
@@ -98,14 +100,14 @@ def parse_cache_control(values: list[bytes]) -> CacheControl:
 def _parse(field: bytes) -> CacheControl:
     found: dict[str, bool | int | tuple[bytes, ...]] = {}
     for name, argument in _directives(field):
-        if name in _SECONDS:
-            _add_seconds(found, _SECONDS[name], argument)
-        elif name in _FIELD_LISTS:
-            _add_fields(found, *_FIELD_LISTS[name], argument)
-        elif name in _RESTRICTING:
-            found[_RESTRICTING[name]] = True
-        elif name in _PERMITTING and argument is None:
-            found[_PERMITTING[name]] = True
+        if name in SECONDS:
+            _add_seconds(found, SECONDS[name], argument)
+        elif name in FIELD_LISTS:
+            _add_fields(found, *FIELD_LISTS[name], argument)
+        elif name in RESTRICTING:
+            found[RESTRICTING[name]] = True
+        elif name in PERMITTING and argument is None:
+            found[PERMITTING[name]] = True
     return msgspec.convert(found, CacheControl) if found else NO_DIRECTIVES
 
 
@@ -163,13 +165,19 @@ def _seconds(argument: bytes | None) -> int:
 def _add_fields(
     found: dict[str, bool | int | tuple[bytes, ...]], flag: str, key: str, argument: bytes | None
 ) -> None:
-    names = _unquoted(argument or b"")
-    if _FIELD_LIST.fullmatch(names) is None:
+    listed = field_names(_unquoted(argument or b""))
+    if listed is None:
         found[flag] = True
         return
-    listed = {name.strip(b" \t").lower() for name in names.split(b",")} - {b""}
     known = found.get(key, ())
     found[key] = tuple(sorted(listed.union(known if isinstance(known, tuple) else ())))
+
+
+def field_names(argument: bytes) -> set[bytes] | None:
+    """The lowercase names in the argument of a qualified `no-cache` or `private`; None when it is no list."""
+    if _FIELD_LIST.fullmatch(argument) is None:
+        return None
+    return {name.strip(b" \t").lower() for name in argument.split(b",")} - {b""}
 
 
 def _unquoted(argument: bytes) -> bytes:

@@ -27,6 +27,7 @@ __all__ = [
     "get",
     "get_all",
     "h2_fields",
+    "is_entity_tag",
     "is_token",
     "parse_cache_control",
     "parse_http_date",
@@ -148,6 +149,11 @@ def valid_host(host: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_entity_tag(value: bytes) -> bool:
+    """Whether `value` is one entity tag (RFC 9110 §8.8.3), weak or strong."""
+    return _ENTITY_TAG.fullmatch(value) is not None
 
 
 def etag_matches(if_none_match: bytes, etag: bytes, weak: bool) -> bool:

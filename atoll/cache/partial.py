@@ -47,7 +47,7 @@ class Partial(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...] = ()
 
     @property
-    def held(self) -> int:
+    def size(self) -> int:
         """Bytes that are there."""
         return sum(len(segment.data) for segment in self.segments)
 

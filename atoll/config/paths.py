@@ -54,6 +54,16 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "ca"
 
     @property
+    def certificates(self) -> Path:
+        """`<id>.pem`: keys and chains that were issued by others or imported; asked before the leaves."""
+        return self.home / "certificates"
+
+    @property
+    def acme(self) -> Path:
+        """Accounts, orders' records, and `challenges/<token>`, which every PoP answers."""
+        return self.home / "acme"
+
+    @property
     def network_socket(self) -> Path:
         """The network daemon's control socket."""
         return self.run / "network.sock"

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from atoll.config.tls import USUAL, TlsSpec
+
 DEFAULT_TENANT = "default"
 
 Consistency = Literal["eventual", "merged", "critical"]
@@ -63,6 +65,7 @@ class SiteSpec(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     tenant: str = DEFAULT_TENANT
+    tls: TlsSpec = USUAL  # what its clients' connections have to be like
 
 
 class PopSpec(msgspec.Struct, frozen=True, kw_only=True):

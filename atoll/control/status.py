@@ -46,6 +46,14 @@ def _complaints(
     yield from _unreached(internet.rows if internet else ())
     for pop in pops:
         yield from _about_pop(pop, specs)
+    yield from _about_certificates(pops)
+
+
+def _about_certificates(pops: tuple[Pop, ...]) -> Iterator[str]:
+    """Files that hold something else than they should; PoPs that share a disk have the same to say."""
+    faults = {fault for pop in pops for edge in pop.edges for fault in edge.certificate_faults.items()}
+    for file, reason in sorted(faults):
+        yield f"certificate {file} is not used, what was there before serves: {reason}"
 
 
 def _about_pop(pop: Pop, specs: Specs | None) -> Iterator[str]:

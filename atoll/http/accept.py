@@ -12,14 +12,17 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from time import time
 from typing import Final, cast
 
-from atoll.errors import RemoteError
+from atoll.errors import AtollError, RemoteError
 from atoll.http import proxy_protocol
+from atoll.http.client_hello import MAX_HELLO, server_name
 from atoll.http.exchange import App, ConnectionInfo
 from atoll.http.h1 import H1Connection
 from atoll.http.h2 import H2Connection
+from atoll.http.tls import CertificateStore, TlsCounts, client_certificate
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _PEEK: Final = 536  # the longest PROXY v2 header we take (16 + 216, with TLVs to spare)
@@ -36,7 +39,7 @@ class Listener:
         self,
         app: App,
         sock: socket.socket,
-        tls: ssl.SSLContext | None = None,
+        tls: CertificateStore | ssl.SSLContext | None = None,
         trusted: bool = False,
         proxies: frozenset[str] = LOOPBACK,
     ) -> None:
@@ -48,6 +51,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections: set[H1Connection | H2Connection] = set()
+        self.handshakes = TlsCounts()
         self._accepting = True
         self._loop.add_reader(sock.fileno(), self._accept)
 
@@ -67,6 +71,11 @@ class Listener:
     def busy(self) -> int:
         """Connections, those included that have not said yet what they are."""
         return len(self.connections) + len(self._tasks)
+
+    def secured(self, tls: ssl.SSLObject) -> None:
+        """A handshake has been done."""
+        self.handshakes.done += 1
+        self.handshakes.resumed += bool(tls.session_reused)
 
     def forget(self, connection: H1Connection | H2Connection) -> None:
         """`connection` has ended."""
@@ -101,10 +110,10 @@ class Listener:
 
     async def _serve(self, client: socket.socket, address: object) -> None:
         try:
-            info, clear = await asyncio.wait_for(
-                self._introduce(client, address), self._app.limits.head_timeout_s
-            )
-        except (OSError, TimeoutError, RemoteError):
+            async with asyncio.timeout(self._app.limits.head_timeout_s):
+                info, clear = await self._introduce(client, address)
+                tls = await self._context(client, info)
+        except (OSError, TimeoutError, AtollError):
             client.close()
             return
         if client.family != socket.AF_UNIX:
@@ -114,15 +123,40 @@ class Listener:
             return _Chooser(self, self._app, info, clear, self._trusted)
 
         with contextlib.suppress(OSError, ssl.SSLError, asyncio.CancelledError):
-            if self._tls is None:
+            if tls is None:
                 await self._loop.connect_accepted_socket(factory, client)
             else:
-                await self._loop.connect_accepted_socket(
-                    factory,
-                    client,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self._app.limits.tls_handshake_s,
-                )
+                await self._secure(factory, client, tls)
+
+    async def _secure(
+        self, factory: Callable[[], asyncio.Protocol], client: socket.socket, tls: ssl.SSLContext
+    ) -> None:
+        """The handshake, and how it ends."""
+        limit_s = self._app.limits.tls_handshake_s
+        began_s = self._loop.time()
+        try:
+            await self._loop.connect_accepted_socket(factory, client, ssl=tls, ssl_handshake_timeout=limit_s)
+        except (OSError, ssl.SSLError):
+            if self._loop.time() - began_s >= limit_s:
+                self.handshakes.timed_out += 1
+            else:
+                self.handshakes.failed += 1
+
+    async def _context(self, client: socket.socket, info: ConnectionInfo) -> ssl.SSLContext | None:
+        """What the handshake begins on; a site's own wishes have to be known before."""
+        if not isinstance(self._tls, CertificateStore):
+            return self._tls
+        if not self._tls.strict:
+            return self._tls.default
+        hello = await self._peek(client, 1, MAX_HELLO)
+        while (name := server_name(hello)) is None:
+            hello = await self._peek(client, len(hello) + 1, MAX_HELLO)
+        info.server_name = name
+        try:
+            return self._tls.begin(name)
+        except AtollError:
+            self.handshakes.failed += 1
+            raise
 
     async def _introduce(self, client: socket.socket, address: object) -> tuple[ConnectionInfo, bytes]:
         """Who is there, and the first bytes (still on the socket) of a clear connection."""
@@ -151,11 +185,11 @@ class Listener:
             first = await self._peek(client, len(first) + 1)
         return first
 
-    async def _peek(self, client: socket.socket, at_least: int) -> bytes:
+    async def _peek(self, client: socket.socket, at_least: int, most: int = _PEEK) -> bytes:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                data = client.recv(_PEEK, socket.MSG_PEEK)
+                data = client.recv(most, socket.MSG_PEEK)
             except BlockingIOError:
                 await self._readable(client)
                 continue
@@ -163,7 +197,7 @@ class Listener:
                 raise ConnectionResetError("closed before its first byte")
             if len(data) >= at_least:
                 return data
-            if len(data) >= _PEEK:
+            if len(data) >= most:
                 raise RemoteError("first bytes make no sense", 400)
             # Bytes we have peeked at keep the socket readable: only time can bring the rest.
             await asyncio.sleep(pause_s)
@@ -215,6 +249,8 @@ class _Chooser(asyncio.Protocol):
         if tls is not None:
             h2 = tls.selected_alpn_protocol() == "h2"
             self._info.tls_version = tls.version() or ""
+            self._info.client_certificate = client_certificate(tls)
+            self._listener.secured(tls)
         self._app.opened(self._info)
         connection: H1Connection | H2Connection
         if h2:

@@ -13,6 +13,7 @@ from typing import Protocol
 from atoll.http.fields import Headers
 from atoll.http.limits import Limits
 from atoll.http.render import field_lines, status_line
+from atoll.http.tls import ClientCertificate
 
 
 class ConnectionInfo:
@@ -24,11 +25,13 @@ class ConnectionInfo:
     """
 
     __slots__ = (
+        "client_certificate",
         "client_ip",
         "client_port",
         "geo",
         "log_prefix",
         "scheme",
+        "server_name",
         "tls_version",
         "upstream_fields",
     )
@@ -38,6 +41,8 @@ class ConnectionInfo:
         self.client_port = client_port
         self.scheme = scheme
         self.tls_version = ""
+        self.server_name = ""  # that the client's hello asked for, where sites' wishes differ
+        self.client_certificate: ClientCertificate | None = None  # that the handshake has verified
         self.geo: object | None = None
         self.log_prefix = b""
         self.upstream_fields = b""

@@ -21,15 +21,16 @@ import uvloop
 from atoll.cache.store import Store
 from atoll.config.spec import Snapshot
 from atoll.edge.clock import Clock
+from atoll.edge.door import Door, policies
 from atoll.edge.log import AccessLog
-from atoll.edge.pipeline import Edge, PublicApp
+from atoll.edge.pipeline import Edge
 from atoll.errors import AtollError
 from atoll.http.accept import Listener
 from atoll.http.tls import CertificateStore
 from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
 from atoll.node.warm import until_warm
 from atoll.wire import frames
-from atoll.wire.messages import ApplySnapshot, DrainEdge, GetEdgeStats, Message, Ok
+from atoll.wire.messages import ApplySnapshot, DrainEdge, EdgeStats, GetEdgeStats, Message, Ok
 
 CACHE_BYTES: Final = 256 * 1024 * 1024
 _SWEEP_S: Final = 2.0
@@ -51,18 +52,24 @@ class Worker:
         capacity = int(config.options.get("cache_bytes", CACHE_BYTES))
         self.edge = Edge(snapshot, self.log, Store(capacity), clock)
         self.listeners: list[Listener] = []
+        self.certificates: CertificateStore | None = None
         self._stopped = asyncio.Event()
 
     def listen(self) -> None:
         """Take over the sockets the supervisor holds."""
         sockets = inherited_sockets(os.environ)
         if "http" in sockets:
-            self.listeners.append(Listener(PublicApp(self.edge), sockets["http"]))
+            self.listeners.append(Listener(self._door(), sockets["http"]))
         if "https" in sockets:
-            certificates = CertificateStore(self._config.paths.ca / "leaf", "localhost")
-            self.listeners.append(Listener(PublicApp(self.edge), sockets["https"], certificates.default))
+            paths = self._config.paths
+            self.certificates = CertificateStore(paths.ca / "leaf", "localhost", paths.certificates)
+            self.certificates.apply(policies(self.edge.table))
+            self.listeners.append(Listener(self._door(), sockets["https"], self.certificates))
         if "bindings" in sockets:
             self.listeners.append(Listener(self.edge.bindings, sockets["bindings"], trusted=True))
+
+    def _door(self) -> Door:
+        return Door(self.edge, self._config.paths.acme / "challenges")
 
     async def control(self) -> asyncio.AbstractServer:
         """Listen for the agent and the supervisor."""
@@ -73,14 +80,29 @@ class Worker:
         if isinstance(message, ApplySnapshot):
             if message.anew or message.snapshot.seq >= self.edge.snapshot.seq:
                 self.edge.apply(message.snapshot)
+                if self.certificates is not None:
+                    self.certificates.apply(policies(self.edge.table))
             return Ok(seq=self.edge.snapshot.seq)
         if isinstance(message, GetEdgeStats):
-            return self.edge.stats(sum(len(listener.connections) for listener in self.listeners))
+            return self._stats()
         if isinstance(message, DrainEdge):
             await self.drain(message.grace_s)
             self._stopped.set()
             return Ok()
         return None
+
+    def _stats(self) -> EdgeStats:
+        stats = self.edge.stats(sum(len(listener.connections) for listener in self.listeners))
+        counts = [listener.handshakes for listener in self.listeners]
+        faults = self.certificates.certificates.faults if self.certificates is not None else {}
+        return msgspec.structs.replace(
+            stats,
+            handshakes=sum(count.done for count in counts),
+            handshakes_resumed=sum(count.resumed for count in counts),
+            handshakes_failed=sum(count.failed for count in counts),
+            handshakes_timed_out=sum(count.timed_out for count in counts),
+            certificate_faults=dict(faults),
+        )
 
     async def drain(self, grace_s: float) -> None:
         """Accept no more, answer what comes with `Connection: close`, leave when all is quiet.

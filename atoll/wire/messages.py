@@ -66,6 +66,11 @@ class EdgeStats(_Message, frozen=True, kw_only=True):
     cache_bytes: int
     cache_objects: int
     origins_up: dict[str, bool] = {}
+    handshakes: int = 0  # of TLS, done
+    handshakes_resumed: int = 0  # of those
+    handshakes_failed: int = 0
+    handshakes_timed_out: int = 0
+    certificate_faults: dict[str, str] = {}  # file: why what it holds is not used
 
 
 class DrainEdge(_Message, frozen=True, kw_only=True):

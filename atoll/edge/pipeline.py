@@ -371,6 +371,7 @@ class PublicApp:
             exchange.stream.respond(status, [(b"content-type", b"text/plain")], text)
             return
         self._counters.requests += 1
+        exchange.decline_upgrade()
         exchange.headers = accept_headers(exchange.headers)
         found = edge.route(exchange)
         if found is None:

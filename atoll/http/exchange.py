@@ -66,14 +66,21 @@ class Stream(Protocol):
     gone: bool  # the client has closed or reset
     started: bool  # its head has been written
 
+    def inform(self, status: int, headers: Headers) -> None:
+        """An interim response (RFC 9110 §15.2), if the client may have one; before `start`, any number."""
+
     def start(self, status: int, headers: Headers, length: int | None) -> None:
-        """The final response's head; `length` is the body's, or None when it is not known yet."""
+        """The final response's head; `length` is the body's, or None when it is not known yet.
+
+        101 answers an `Exchange.upgrade`: from then on `write` sends raw bytes, and the exchange's body is
+        what the client sends, raw, until it ends its side.
+        """
 
     def write(self, data: bytes) -> None:
         """A piece of the body."""
 
-    def finish(self) -> None:
-        """The body is complete."""
+    def finish(self, trailers: Headers | None = None) -> None:
+        """The body is complete. `trailers` are left out where the client does not take any."""
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """The whole response at once."""
@@ -101,16 +108,31 @@ class BodySink(Protocol):
         """A piece."""
 
     def body_end(self) -> None:
-        """That was all."""
+        """That was all; the body's `trailers` are there."""
 
     def body_failed(self) -> None:
         """The client left in the middle."""
 
 
 class RequestBody:
-    """A request's body: buffered until a sink is attached, then passed on as it arrives."""
+    """A request's body: buffered until a sink is attached, then passed on as it arrives.
 
-    __slots__ = ("_chunks", "_sink", "blocked", "buffered", "complete", "failed", "on_flow", "received")
+    `trailers` are set before its end, without those that would change what the head has said. `on_wanted`
+    is called when somebody begins to take it, if it is not complete by then: a client may wait for leave.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_sink",
+        "blocked",
+        "buffered",
+        "complete",
+        "failed",
+        "on_flow",
+        "on_wanted",
+        "received",
+        "trailers",
+    )
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -121,6 +143,8 @@ class RequestBody:
         self.buffered = 0
         self.blocked = False  # whoever takes it cannot take more now
         self.on_flow: Callable[[], None] | None = None  # the engine looks at `buffered` again
+        self.on_wanted: Callable[[], None] | None = None
+        self.trailers: Headers = []
 
     def full(self, limit: int) -> bool:
         """Whether no more of it should be read for now."""
@@ -142,7 +166,14 @@ class RequestBody:
             sink.body_end()
         elif self.failed:
             sink.body_failed()
-        elif self.on_flow is not None:
+        else:
+            self._want()
+
+    def _want(self) -> None:
+        wanted, self.on_wanted = self.on_wanted, None
+        if wanted is not None:
+            wanted()
+        if self.on_flow is not None:
             self.on_flow()
 
     def feed(self, data: bytes) -> None:
@@ -176,6 +207,10 @@ class Exchange:
     `body` is None when the request has none. `raw` are the request's own bytes when they came in one piece
     on h1, or the key the engine made of an h2 request: identical bytes mean an identical request. `trace`
     names the answer, once there is one; `trouble` says in a word or ten why it is an error.
+
+    `upgrade` is the lowercase token of the protocol that the client wants to go on with (`websocket`), b"" if
+    none: by `Upgrade` on h1, by an extended CONNECT on h2 (RFC 8441), in both cases presented as a GET. Its
+    body is what the client sends once it has been answered with 101; any other answer leaves it HTTP.
     """
 
     __slots__ = (
@@ -191,6 +226,7 @@ class Exchange:
         "target",
         "trace",
         "trouble",
+        "upgrade",
     )
 
     def __init__(
@@ -215,6 +251,12 @@ class Exchange:
         self.notes: object | None = None
         self.trace = b""
         self.trouble = b""
+        self.upgrade = b""
+
+    def decline_upgrade(self) -> None:
+        """The request is one like any other (RFC 9110 §7.8: an upgrade may be ignored)."""
+        if self.upgrade:
+            self.upgrade, self.body = b"", None
 
 
 class HotEntry(Protocol):

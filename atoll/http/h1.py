@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from time import time
-from typing import cast
+from typing import Final, cast
 
 import httptools
 
-from atoll.http.exchange import App, ConnectionInfo, Exchange, PreparedHead, RequestBody
-from atoll.http.fields import GOOD_TARGET, Headers, get, valid_host
+from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
+from atoll.http.fields import GOOD_TARGET, Headers, get_all, is_token, valid_host
+from atoll.http.h1_stream import CLOSE, H1Stream
 from atoll.http.pace import Inflow, Outflow
-from atoll.http.render import body_allowed, field_lines, field_prefix, status_line
+from atoll.http.render import status_line
+from atoll.http.trailers import allowed_trailers, takes_trailers
 
-_CLOSE = b"Connection: close\r\n"
+# Upgrades that are never asked of the edge: to what it speaks by itself, or must not speak here.
+_NO_UPGRADE: Final = (b"h2c", b"http/", b"tls/")
 _HOT_MAX_HEAD = 2048
 _LINGER_S = 2.0
 _PIECE = 4096  # bytes parsed before it is asked whether more requests may wait
@@ -53,6 +55,8 @@ class H1Connection(asyncio.Protocol):
         self._write_paused = False
         self._inflow = Inflow()
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
+        self._raw_body: RequestBody | None = None  # of an upgrade: what follows is for it, unparsed
+        self._trailers: Headers = []
         self._unparsed = 0  # bytes of a body that follow all the same
         self._refused_s = 0.0  # since then what comes is only read, so that the refusal arrives
         self._heard = 0
@@ -64,6 +68,7 @@ class H1Connection(asyncio.Protocol):
         self._silent = 0  # bytes of a body's framing since its last content
         self._half_closed = False
         self._last_word = b""
+        self._early = b""  # of an upgraded protocol, in the piece that ended its request
 
     # --- transport
 
@@ -92,6 +97,9 @@ class H1Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client may shut its sending side and still wait for the answer (RFC 9112 §9.6).
+        if self._raw_body is not None:
+            self._raw_body.end()
+            return self.transport.can_write_eof()
         if self._held or ((self._current is not None or self._queue) and not self._in_message):
             self._half_closed = True
             return True
@@ -101,6 +109,8 @@ class H1Connection(asyncio.Protocol):
         self.closing = True
         if self._exchange is not None and self._exchange.body is not None:
             self._exchange.body.fail()
+        if self._raw_body is not None:
+            self._raw_body.fail()
         for stream in (*([self._current] if self._current else []), *self._queue):
             stream.lost()
         self._current = None
@@ -141,6 +151,8 @@ class H1Connection(asyncio.Protocol):
         elif self.idle():
             if quiet_s > limits.idle_timeout_s:
                 self.transport.close()
+        elif self._raw_body is not None:
+            return  # whoever answers it looks at the clock
         elif reading_head and now_s - self._began_s > limits.head_timeout_s:
             self._refuse(408, "head timeout")
         elif self._in_message and self._exchange is not None and quiet_s > limits.body_timeout_s:
@@ -155,6 +167,9 @@ class H1Connection(asyncio.Protocol):
             if self._heard > self.app.limits.buffered:
                 self.transport.abort()
             return
+        if self._raw_body is not None:
+            self._take_raw(data)
+            return
         if self._held:
             self._held += data
             return
@@ -166,6 +181,9 @@ class H1Connection(asyncio.Protocol):
             piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
             start += len(piece)
             self._parse(piece)
+            if self._exchange is not None and self._exchange.upgrade and self._raw_body is None:
+                self._offer_upgrade(self._exchange, self._early + data[start:])
+                return
         if self._unparsed and self._deaf and start < len(data):
             self._take_unparsed(data[start:])
         self._manage_reading()
@@ -181,8 +199,12 @@ class H1Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             # RFC 9110 §7.8: ignored; the request has been dispatched and its response says `close`. Its body
             # is what follows, as the parser sees it.
-            self._deaf = True
-            self._take_unparsed(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
+            if self._exchange is not None and self._exchange.upgrade:
+                self._early = rest
+            else:
+                self._deaf = True
+                self._take_unparsed(rest)
             return
         except httptools.HttpParserError as error:
             if self._refusal is None:
@@ -193,6 +215,47 @@ class H1Connection(asyncio.Protocol):
             self._refuse(431, "too much framing around too little content")
         elif self._in_message and self._exchange is None and self._head_size > self.app.limits.head:
             self._refuse(431, "request head too large")
+
+    def _offer_upgrade(self, exchange: Exchange, early: bytes) -> None:
+        """All that follows is raw until the answer says whether it will be; `early` is there already."""
+        self._early = b""
+        self._raw_body = exchange.body
+        if early:
+            self._take_raw(early)
+        self._dispatch(exchange)
+
+    def _take_raw(self, data: bytes) -> None:
+        body = self._raw_body
+        if body is not None and not body.complete:
+            body.feed(data)
+            if body.full(self.app.limits.buffered):
+                self._manage_reading()
+
+    def stay_http(self) -> bool:
+        """The upgrade offered last has another answer than 101; False if the connection cannot go on.
+
+        What a client has sent ahead of that answer was meant for another protocol: read as requests, it would
+        let whoever chose those bytes speak in the client's name.
+        """
+        body, self._raw_body = self._raw_body, None
+        self._in_message, self._exchange = False, None
+        if body is not None and (body.received or body.complete):
+            self._deaf = True
+            return False
+        self._parser = httptools.HttpRequestParser(self)
+        return True
+
+    def tunnel_done(self) -> None:
+        """The last byte of a tunnel has been written; what the client still sends is for nobody."""
+        body, self._raw_body = self._raw_body, None
+        self._current, self.closing = None, True
+        if body is None or body.complete or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        body.on_flow = None
+        self._inflow.hold(self.transport, False)
+        self._refused_s = time()
+        self.transport.write_eof()
 
     def _take_unparsed(self, data: bytes) -> None:
         """The body of a request whose upgrade is ignored: as many bytes as it has announced."""
@@ -219,7 +282,9 @@ class H1Connection(asyncio.Protocol):
         return self._silent > self.app.limits.head
 
     def _manage_reading(self) -> None:
-        body = self._exchange.body if self._exchange is not None else None
+        body = self._raw_body
+        if body is None and self._exchange is not None:
+            body = self._exchange.body
         limits = self.app.limits
         full = (
             (self._deaf and not self._unparsed)
@@ -242,6 +307,8 @@ class H1Connection(asyncio.Protocol):
         self._headers = []
         self._host = None
         self._exchange = None
+        if self._trailers:
+            self._trailers = []
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -252,10 +319,13 @@ class H1Connection(asyncio.Protocol):
         self._field_bytes += len(name) + len(value) + 4
         if self._field_bytes > self.app.limits.head:
             self._fail(431, "request head too large")
-        if self._exchange is not None:
-            return  # a trailer field: never merged into the head (RFC 9110 §6.5.1)
         name = name.lower()
         value = value.strip(b" \t")
+        if self._exchange is not None:
+            self._trailers.append((name, value))  # never merged into the head (RFC 9110 §6.5.1)
+            if len(self._trailers) > self.app.limits.fields:
+                self._fail(431, "too many trailer fields")
+            return
         if name == b"host":
             if self._host is not None:
                 self._fail(400, "more than one Host")
@@ -270,25 +340,42 @@ class H1Connection(asyncio.Protocol):
             self._fail(505, "HTTP/1.1 is spoken here")
         authority, target = self._authority_and_target()
         stream = H1Stream(self, self._parser.get_method())
-        stream.keep_alive = (
-            self._parser.should_keep_alive()
-            and not self._parser.should_upgrade()
-            and self._served < self._most
-        )
+        leaves = self._parser.should_upgrade()
+        stream.keep_alive = self._parser.should_keep_alive() and not leaves and self._served < self._most
         stream.version10 = self._parser.get_http_version() == "1.0"
         exchange = Exchange(self.info, stream, stream.method, authority, target, self._headers, time())
-        length, chunked = self._framing(stream.version10)
+        length, chunked = self._framing(stream)
         if length or chunked:
-            exchange.body = RequestBody()
-            exchange.body.on_flow = self._manage_reading
-            self._raw = None
+            self._expect_body(exchange, stream)
+        if leaves:
+            self._read_upgrade(exchange, stream, length, chunked)
         self._exchange = exchange
-        if self._parser.should_upgrade():
-            if chunked:
-                self._fail(501, "no upgrade with a chunked body")
-            self._unparsed = length
         if length or chunked:
             self._dispatch(exchange)
+
+    def _expect_body(self, exchange: Exchange, stream: H1Stream) -> None:
+        exchange.body = body = RequestBody()
+        body.on_flow = self._manage_reading
+        if stream.awaited:
+            body.on_wanted = stream.go_ahead
+        self._raw = None
+
+    def _read_upgrade(self, exchange: Exchange, stream: H1Stream, length: int, chunked: bool) -> None:
+        """Which protocol the client would go on with; with a body, or to HTTP itself, it is ignored."""
+        if stream.method == b"CONNECT":
+            self._fail(501, "no tunnels are made here")
+        if chunked:
+            self._fail(501, "no upgrade with a chunked body")
+        self._unparsed = length
+        token = _upgrade_token(self._headers)
+        if not token or length or stream.version10 or self.trusted or stream.method != b"GET":
+            return
+        exchange.upgrade = token
+        exchange.body = RequestBody()
+        exchange.body.on_flow = self._manage_reading
+        stream.offers = True
+        stream.keep_alive = self._parser.should_keep_alive() and self._served < self._most
+        self._raw = None
 
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange
@@ -302,12 +389,14 @@ class H1Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
-        if self._unparsed:
+        if self._unparsed or (exchange is not None and exchange.upgrade):
             return  # only the head was parsed
         self._in_message = False
         if exchange is None:
             return
         if exchange.body is not None:
+            if self._trailers:
+                exchange.body.trailers = allowed_trailers(self._trailers)
             exchange.body.end()
             return
         stream = cast(H1Stream, exchange.stream)
@@ -344,7 +433,8 @@ class H1Connection(asyncio.Protocol):
             self._fail(400, "Host is invalid")
         return host.lower(), target
 
-    def _framing(self, version10: bool) -> tuple[int, bool]:
+    def _framing(self, stream: H1Stream) -> tuple[int, bool]:
+        """Length of the body and whether it is chunked; on the way, what else is for this hop alone."""
         length, chunked = 0, False
         for name, value in self._headers:
             if name == b"content-length":
@@ -352,11 +442,17 @@ class H1Connection(asyncio.Protocol):
                 if length > self.app.limits.body:
                     self._fail(413, "body too large")
             elif name == b"transfer-encoding":
-                if version10:
+                if stream.version10:
                     self._fail(400, "Transfer-Encoding on HTTP/1.0")
                 if value.strip().lower() != b"chunked":
                     self._fail(501, "only the chunked transfer coding is understood")
                 chunked = True
+            elif name == b"te":
+                stream.takes_trailers = takes_trailers(self._headers)
+            elif name == b"expect" and not stream.version10:
+                if value.lower() != b"100-continue":
+                    self._fail(417, "an expectation that nobody here knows")
+                stream.awaited = True
         return length, chunked
 
     # --- ordering
@@ -377,8 +473,6 @@ class H1Connection(asyncio.Protocol):
             while self._queue and self._current is None and not (self._write_paused or self.closing):
                 self._current = stream = self._queue.popleft()
                 assert stream.exchange is not None
-                if _expects(stream.exchange) and not stream.version10:
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self.app.handle(stream.exchange)
         finally:
             self._starting = False
@@ -407,7 +501,7 @@ class H1Connection(asyncio.Protocol):
         self.app.refused(self.info, status, reason)
         text = f"{status} {reason}\n".encode()
         head = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(text)
-        wire = b"".join((status_line(status), head, _CLOSE, b"\r\n", text))
+        wire = b"".join((status_line(status), head, CLOSE, b"\r\n", text))
         own = self._exchange.stream if self._exchange is not None else None
         if self._current is not None and self._current is not own:
             self._deaf, self._last_word = True, wire  # the requests before it are answered first
@@ -424,177 +518,11 @@ class H1Connection(asyncio.Protocol):
             self.transport.close()
 
 
-def _expects(exchange: Exchange) -> bool:
-    """Whether the client waits for leave to send its body (RFC 9110 §10.1.1)."""
-    body = exchange.body
-    if body is None or body.received or body.complete:
-        return False
-    return (get(exchange.headers, b"expect") or b"").lower() == b"100-continue"
-
-
-class H1Stream:
-    """A response on an HTTP/1.1 connection."""
-
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "_drained",
-        "_gone",
-        "_pending",
-        "_remaining",
-        "exchange",
-        "gone",
-        "keep_alive",
-        "method",
-        "started",
-        "version10",
-    )
-    protocol = "HTTP/1.1"
-
-    def __init__(self, connection: H1Connection, method: bytes) -> None:
-        self._connection = connection
-        self.method = method
-        self.keep_alive = True
-        self.version10 = False
-        self.started = False
-        self.gone = False
-        self.exchange: Exchange | None = None
-        self._chunked = False
-        self._pending: list[bytes] = []
-        self._remaining: int | None = None
-        self._drained: Callable[[], None] | None = None
-        self._gone: Callable[[], None] | None = None
-
-    def start(self, status: int, headers: Headers, length: int | None) -> None:
-        """See `Stream.start`."""
-        if self.gone:
-            return
-        self._put(self._head(status, headers, length))
-
-    def _put(self, data: bytes) -> None:
-        """Write at the end of this turn of the loop: a head and a short body leave in one piece."""
-        if not self._pending:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._pending.append(data)
-
-    def _flush(self) -> None:
-        pending = self._pending
-        if pending:
-            self._pending = []
-            self._connection.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
-
-    def _head(self, status: int, headers: Headers, length: int | None) -> bytes:
-        self.started = True
-        parts = [status_line(status), field_lines(headers)]
-        if status >= 200 and status not in (204, 304):
-            if self.method == b"HEAD" and length is None:
-                pass  # what a GET's framing would be is not known (RFC 9110 §8.6)
-            elif length is not None:
-                parts.append(b"Content-Length: %d\r\n" % length)
-            elif self.version10:
-                self.keep_alive = False
-            else:
-                parts.append(b"Transfer-Encoding: chunked\r\n")
-        if body_allowed(self.method, status):
-            self._chunked = length is None and not self.version10
-            self._remaining = length
-        else:
-            self._remaining = 0
-        if not self.keep_alive or self._connection.app.draining or self._connection.closing:
-            self.keep_alive = False
-            parts.append(_CLOSE)
-        elif self.version10:
-            parts.append(b"Connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
-
-    def write(self, data: bytes) -> None:
-        """See `Stream.write`. Bytes beyond the announced length are dropped."""
-        if self.gone or not data:
-            return
-        self._connection.last_activity_s = time()
-        if self._chunked:
-            self._put(b"%x\r\n%b\r\n" % (len(data), data))
-        elif self._remaining is None:
-            self._put(data)
-        elif self._remaining:
-            data = data[: self._remaining]
-            self._remaining -= len(data)
-            self._put(data)
-
-    def finish(self) -> None:
-        """See `Stream.finish`. A body shorter than announced closes the connection."""
-        if self.gone:
-            return
-        if self._chunked:
-            self._put(b"0\r\n\r\n")
-        self._end(self.keep_alive and not self._remaining)
-
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """See `Stream.respond`."""
-        if self.gone:
-            return
-        head = self._head(status, headers, len(body))
-        if self._remaining and len(body) <= 65_536:
-            self._connection.transport.write(head + body)
-        else:
-            self._connection.transport.write(head)
-            if self._remaining:
-                self._connection.transport.write(body)
-        self._end(self.keep_alive)
-
-    def respond_prepared(self, head: PreparedHead, more: Headers, body: bytes) -> None:
-        """See `Stream.respond_prepared`."""
-        if self.gone:
-            return
-        if not self.keep_alive or self.version10 or self._connection.app.draining:
-            self.respond(head.status, [*head.fields, *more], body)
-            return
-        lines = head.lines
-        for name, value in more:
-            lines += b"%b%b\r\n" % (field_prefix(name), value)
-        if body_allowed(self.method, head.status):
-            lines = b"%bContent-Length: %d\r\n\r\n%b" % (lines, len(body), body)
-        else:
-            lines += b"\r\n"
-        self._connection.transport.write(lines)
-        self._end(not self._connection.closing)
-
-    def abort(self) -> None:
-        """See `Stream.abort`."""
-        if not self.gone:
-            self._flush()
-            self._connection.transport.abort()
-
-    def congested(self) -> bool:
-        """See `Stream.congested`."""
-        return self._connection.write_paused
-
-    def on_drained(self, callback: Callable[[], None] | None) -> None:
-        """See `Stream.on_drained`."""
-        self._drained = callback
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """See `Stream.on_gone`."""
-        self._gone = callback
-
-    def drained(self) -> None:
-        """The transport's buffer has room again."""
-        callback, self._drained = self._drained, None
-        if callback is not None:
-            callback()
-
-    def lost(self) -> None:
-        """The connection is gone."""
-        if self.gone:
-            return
-        self.gone = True
-        callback, self._gone, self._drained = self._gone, None, None
-        if callback is not None:
-            callback()
-
-    def _end(self, keep_alive: bool) -> None:
-        self._flush()
-        self.gone = True
-        self._gone = self._drained = None
-        self._connection.response_done(self, keep_alive)
+def _upgrade_token(headers: Headers) -> bytes:
+    """The first protocol of `Upgrade` that could be gone on with, in lowercase; b"" if there is none."""
+    for value in get_all(headers, b"upgrade"):
+        for member in value.split(b","):
+            token = member.strip(b" \t").lower()
+            if token and not token.startswith(_NO_UPGRADE) and is_token(token.replace(b"/", b"", 1)):
+                return token
+    return b""

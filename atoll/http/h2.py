@@ -9,24 +9,21 @@ its connection and nothing else.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
 from time import time
 from typing import cast
 
 import zttp
 
-from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, PreparedHead, RequestBody
-from atoll.http.fields import GOOD_TARGET, Headers, h2_fields, valid_host
+from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, RequestBody
+from atoll.http.fields import GOOD_TARGET, Headers, get, is_token, valid_host
+from atoll.http.h2_stream import H2Stream
 from atoll.http.pace import Inflow, Outflow
-from atoll.http.render import body_allowed
+from atoll.http.trailers import allowed_trailers
 
 _log = logging.getLogger("atoll.http")
 
 _ENHANCE_YOUR_CALM = 0xB
-_INTERNAL_ERROR = 0x2
-_CANCEL = 0x8
 _REFUSED_STREAM = 0x7
 
 
@@ -141,7 +138,7 @@ class H2Connection(asyncio.Protocol):
             elif event is zttp.NEED_DATA:
                 return
             elif type(event) is zttp.EndOfMessage:
-                self._on_end(event.stream_id)
+                self._on_end(event.stream_id, event.trailers)
             elif type(event) is zttp.Data:
                 self._on_data(event.stream_id, event.data)
             elif type(event) is zttp.RstStream:
@@ -183,7 +180,7 @@ class H2Connection(asyncio.Protocol):
         self, event: zttp.Request, key: object, method: bytes, target: bytes, headers: Headers, now_s: float
     ) -> None:
         stream = H2Stream(self, event.stream_id, method)
-        refusal = self._refusal(method, target, headers)
+        refusal = self._refusal(event.protocol, method, target, headers)
         if refusal is not None:
             self.app.refused(self.info, *refusal)
             stream.respond(refusal[0], [(b"content-type", b"text/plain")], refusal[1].encode() + b"\n")
@@ -192,12 +189,24 @@ class H2Connection(asyncio.Protocol):
         exchange = Exchange(self.info, stream, method, authority, target, fields, now_s)
         stream.exchange = exchange
         self._streams[stream.id] = stream
-        if event.end_stream or method in (b"GET", b"HEAD"):
+        if event.protocol is not None:
+            # RFC 8441 §5: what a GET with `Upgrade` is in HTTP/1.1.
+            exchange.method, exchange.upgrade, stream.offers = b"GET", event.protocol.lower(), True
+            self._expect_body(exchange, event)
+        elif event.end_stream or method in (b"GET", b"HEAD"):
             exchange.raw = key
         else:
-            exchange.body = RequestBody()
-            exchange.body.on_flow = self._manage_reading
+            self._expect_body(exchange, event)
         self.app.handle(exchange)
+
+    def _expect_body(self, exchange: Exchange, event: zttp.Request) -> None:
+        exchange.body = body = RequestBody()
+        body.on_flow = self._manage_reading
+        stream = self._streams[event.stream_id]
+        if event.end_stream:
+            body.complete = True
+        elif event.expect_continue:
+            body.on_wanted = stream.go_ahead
 
     def _answer_again(self, stream_id: int, entry: HotEntry, now_s: float) -> bool:
         """Answer a request that is known; False when that cannot be."""
@@ -225,7 +234,9 @@ class H2Connection(asyncio.Protocol):
         if stream.pending_bytes:
             self._parked[stream_id] = H2Stream(self, stream_id, b"GET")
 
-    def _refusal(self, method: bytes, target: bytes, headers: Headers) -> tuple[int, str] | None:
+    def _refusal(
+        self, protocol: bytes | None, method: bytes, target: bytes, headers: Headers
+    ) -> tuple[int, str] | None:
         limits = self.app.limits
         if target.translate(None, GOOD_TARGET):
             return 400, "invalid byte in the target"
@@ -235,11 +246,16 @@ class H2Connection(asyncio.Protocol):
             return 431, "too many fields"
         if sum(len(name) + len(value) + 32 for name, value in headers) > limits.head:
             return 431, "request head too large"
-        if method == b"CONNECT" or (not target.startswith(b"/") and target != b"*"):
+        if protocol is not None and not is_token(protocol):
+            return 400, "protocol is no token"
+        if (method == b"CONNECT" and protocol is None) or (not target.startswith(b"/") and target != b"*"):
             return 400, "target is not a path"
         hosts = [value for name, value in headers if name == b"host"]
         if len(set(hosts)) != 1 or not valid_host(hosts[0]):
             return 400, "authority is missing, ambiguous or invalid"
+        expected = get(headers, b"expect")
+        if expected is not None and expected.lower() != b"100-continue":
+            return 417, "an expectation that nobody here knows"
         return None
 
     def _on_data(self, stream_id: int, data: bytes) -> None:
@@ -247,7 +263,7 @@ class H2Connection(asyncio.Protocol):
         body = stream.exchange.body if stream is not None and stream.exchange is not None else None
         if stream is None or body is None:
             return
-        if body.received + len(data) > self.app.limits.body:
+        if body.received + len(data) > self.app.limits.body and not stream.raw:
             body.fail()
             if not stream.started:
                 stream.respond(413, [(b"content-type", b"text/plain")], b"body too large\n")
@@ -263,9 +279,11 @@ class H2Connection(asyncio.Protocol):
         full = any(body is not None and body.full(self.app.limits.buffered) for body in bodies)
         self._inflow.hold(self.transport, full)
 
-    def _on_end(self, stream_id: int) -> None:
+    def _on_end(self, stream_id: int, trailers: Headers) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None and stream.exchange is not None and stream.exchange.body is not None:
+            if trailers:
+                stream.exchange.body.trailers = allowed_trailers(trailers)
             stream.exchange.body.end()
 
     def _on_reset(self, stream_id: int) -> None:
@@ -341,140 +359,3 @@ def _split_host(headers: Headers) -> tuple[bytes, Headers]:
     if cookies:
         fields.append((b"cookie", b"; ".join(cookies)))
     return host.lower(), fields
-
-
-class H2Stream:
-    """A response on an HTTP/2 connection."""
-
-    __slots__ = ("_connection", "_drained", "_gone", "_head", "_stream", "exchange", "gone", "id", "started")
-    protocol = "HTTP/2"
-
-    def __init__(self, connection: H2Connection, stream_id: int, method: bytes) -> None:
-        self._connection = connection
-        self.id = stream_id
-        self.gone = False
-        self.started = False
-        self.exchange: Exchange | None = None
-        self._head = method == b"HEAD"
-        self._stream = connection.engine.stream(stream_id)
-        self._drained: Callable[[], None] | None = None
-        self._gone: Callable[[], None] | None = None
-
-    def start(self, status: int, headers: Headers, length: int | None) -> None:
-        """See `Stream.start`."""
-        if self.gone:
-            return
-        self.started = True
-        fields = h2_fields(headers)
-        if length is not None and status >= 200 and status not in (204, 304):
-            fields.append((b"content-length", b"%d" % length))
-        end = length == 0 or not body_allowed(b"HEAD" if self._head else b"GET", status)
-        self._guard(self._stream.send_response, status, fields, end)
-        if end:
-            self._head = True  # nothing more is written
-        self._connection.flush()
-
-    def write(self, data: bytes) -> None:
-        """See `Stream.write`."""
-        if self.gone or self._head or not data:
-            return
-        self._connection.last_activity_s = time()
-        self._connection.sent += len(data)
-        self._guard(self._stream.send_data, data)
-        self._connection.flush()
-
-    def finish(self) -> None:
-        """See `Stream.finish`."""
-        if self.gone:
-            return
-        if not self._head:
-            self._guard(self._stream.end_message)
-        self._end()
-
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """See `Stream.respond`. Prepared fields may carry their content-length already."""
-        headers = h2_fields(headers)
-        if self.gone:
-            return
-        self.started = True
-        send = self._stream
-        try:
-            if self._head or not body or status in (204, 304):
-                send.send_response(status, headers, True)
-            else:
-                send.send_response(status, headers)
-                self._connection.sent += len(body)
-                send.send_data(body)
-                send.end_message()
-        except zttp.ProtocolError:
-            self._reset()
-        self._end()
-
-    def respond_prepared(self, head: PreparedHead, more: Headers, body: bytes) -> None:
-        """See `Stream.respond_prepared`."""
-        length = [(b"content-length", b"%d" % len(body))] if head.status not in (204, 304) else []
-        self.respond(head.status, [*head.fields, *more, *length], body)
-
-    def abort(self) -> None:
-        """See `Stream.abort`."""
-        if not self.gone:
-            self._guard(self._stream.reset, _CANCEL)
-            self._end()
-
-    def congested(self) -> bool:
-        """See `Stream.congested`."""
-        return self._connection.write_paused or self.pending() > self._connection.app.limits.buffered
-
-    def pending(self) -> int:
-        """Bytes that the client has made no room for."""
-        return self._stream.pending_bytes or 0
-
-    def receiving(self) -> bool:
-        """Half way through a request's body."""
-        body = self.exchange.body if self.exchange is not None else None
-        return body is not None and not body.complete
-
-    def on_drained(self, callback: Callable[[], None] | None) -> None:
-        """See `Stream.on_drained`."""
-        self._drained = callback
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """See `Stream.on_gone`."""
-        self._gone = callback
-
-    def drained(self) -> None:
-        """There is room again."""
-        callback, self._drained = self._drained, None
-        if callback is not None:
-            callback()
-
-    def lost(self) -> None:
-        """The client cancelled the stream or left."""
-        if self.gone:
-            return
-        self.gone = True
-        if self.exchange is not None and self.exchange.body is not None:
-            self.exchange.body.fail()
-        callback, self._gone, self._drained = self._gone, None, None
-        if callback is not None:
-            callback()
-
-    def _guard(self, call: Callable[..., None], *args: object) -> None:
-        try:
-            call(*args)
-        except zttp.ProtocolError:
-            self._reset()
-            self.lost()
-            self._connection.stream_done(self)
-
-    def _reset(self) -> None:
-        """The engine refuses what we send: the client must not wait for the rest."""
-        with contextlib.suppress(zttp.ProtocolError):
-            self._stream.reset(_INTERNAL_ERROR)
-        self._connection.flush()
-
-    def _end(self) -> None:
-        self.gone = True
-        self._gone = self._drained = None
-        self._connection.flush()
-        self._connection.stream_done(self)

@@ -2,7 +2,9 @@
 
 The primary key is the canonical URL; a variant key says what the request held in the fields that `Vary`
 names. Lists of preferences are written in one order, because their order means nothing (RFC 9110 §12.4.2);
-every other field must match as it is. Both keys are unambiguous: no value can imitate another key.
+every other field must match as it is. Both keys are unambiguous: no value can imitate another key. Keys never
+say less than the request does: where fewer variants are wanted, the request itself is made simpler first
+(`atoll.cache.preferences`).
 """
 
 from __future__ import annotations

@@ -530,6 +530,15 @@ class ResponseReader(Call):
         self._size = 0
         return data
 
+    def buffered(self) -> bytes | None:
+        """All of the body if it has arrived already and nothing of it has been read; else None."""
+        if not self._done or self._error is not None:
+            return None
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        return data
+
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body.
 

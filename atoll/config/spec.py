@@ -14,7 +14,13 @@ from atoll.config.tls import USUAL, TlsSpec
 
 DEFAULT_TENANT = "default"
 
-Consistency = Literal["eventual", "merged", "critical"]
+Consistency = Literal["eventual", "merged", "strict", "critical"]
+"""What a cached answer promises: `strict` is never older than a purge that has been acknowledged, even where a
+PoP has lost touch with the others; `critical` has been validated by the origin for this very request."""
+
+Strategy = Literal["edge-first", "origin-first", "edge-only"]
+"""Where an answer comes from: the cache while it is fresh; the origin, the cache standing in for it when it fails;
+or the cache alone."""
 
 
 class OriginSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +47,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     health_timeout_s: float = 2.0
     rise: int = 2
     fall: int = 2
+    shield: str = ""  # PopSpec.code that asks these origins for all PoPs; "auto": the nearest; "": none
 
 
 class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +61,10 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""  # PoolSpec.name, the origin when no function answers
     cache: bool = True
     consistency: Consistency = "eventual"
+    strategy: Strategy = "edge-first"
+    honour_client: bool = True  # whether a client's Cache-Control may have the origin asked
+    refresh_ahead_s: int = 0  # renew behind what is asked for when it has only so long to live
+    stale_while_revalidate_s: int = 0  # for responses that do not say it themselves
     stale_if_error_s: int = 86_400  # serve stale this long past freshness when no origin answers
 
 

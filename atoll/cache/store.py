@@ -2,17 +2,20 @@
 
 It keeps bytes and finds them; whether they may be stored or served is `atoll.cache.rules`'s to say. Each
 response has its own `Vary` (RFC 9111 §4.1): a lookup tries every list of names seen for the URL and takes
-the response with the latest `Date`. A purge raises `purge_epoch`, the one number a hot path compares, and is
-remembered for as long as a fetch that began before it might still deliver what it purged.
+the response with the latest `Date`. What the network purges is not looked for: a lookup asks the purge log.
+What this worker learns to be invalid is dropped at once, and remembered for as long as a fetch that began
+before might still deliver it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from atoll.cache.eviction import Node, S3Fifo
 from atoll.cache.keys import vary_key
+from atoll.cache.partial import Partial
+from atoll.cache.purge import Place, PurgeLog, Verdict
 from atoll.http.fields import CacheControl, Headers, get
 
 DEFAULT_CAPACITY: Final = 256 * 1024 * 1024
@@ -35,13 +38,27 @@ class Variant(NamedTuple):
 
 
 Key = tuple[bytes, Variant]
+NOWHERE: Final = Place(b"", b"", ())
+
+
+class LargeContent(Protocol):
+    """Content that is not in memory."""
+
+    def __len__(self) -> int:
+        """Bytes of it."""
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`; raises `OSError` when they are not what was stored."""
 
 
 class Entry:
     """One stored response. `headers` are those to send, without hop-by-hop fields and `Age`.
 
     `live` turns false when the entry leaves the store: replaced, evicted or purged. `node.freq` may be raised
-    by whoever serves the entry without asking the store.
+    by whoever serves the entry without asking the store. `partial` is what is there of a 200 response that
+    came in parts; its `body` is empty until all of it is. `purge_seq` is the last purge that had been applied
+    when its fetch began, `judged` the epoch of the log under which it was found to be kept; `softened` turns
+    true when a soft purge ends its freshness.
     """
 
     __slots__ = (
@@ -51,16 +68,21 @@ class Entry:
         "etag",
         "headers",
         "initial_age_s",
+        "judged",
         "last_modified",
         "lifetime_s",
         "live",
         "node",
+        "partial",
+        "place",
+        "purge_seq",
         "request_time_s",
         "response_time_s",
         "size",
+        "softened",
         "status",
         "stored_seq",
-        "tags",
+        "variant",
         "vary",
     )
 
@@ -69,7 +91,7 @@ class Entry:
         *,
         status: int,
         headers: Headers,
-        body: bytes,
+        body: bytes | LargeContent,
         request_time_s: float,
         response_time_s: float,
         date_s: float,
@@ -77,7 +99,9 @@ class Entry:
         initial_age_s: float,
         cc: CacheControl,
         vary: tuple[bytes, ...],
-        tags: tuple[bytes, ...] = (),
+        place: Place = NOWHERE,
+        purge_seq: int = 0,
+        partial: Partial | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
@@ -89,14 +113,31 @@ class Entry:
         self.initial_age_s = initial_age_s
         self.cc = cc
         self.vary = vary
-        self.tags = tags
+        self.place = place
+        self.purge_seq = purge_seq
+        self.partial = partial
+        self.judged = -1
+        self.softened = False
         self.etag = get(headers, b"etag")
         self.last_modified = get(headers, b"last-modified")
-        fields = sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in headers)
-        self.size = len(body) + fields + sum(map(len, vary)) + sum(map(len, tags)) + ENTRY_OVERHEAD
+        self.size = self._cost()
         self.stored_seq = 0
+        self.variant = Variant((), b"")
         self.live = False
         self.node: Node[Key] | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its content is."""
+        return isinstance(self.body, bytes)
+
+    def _cost(self) -> int:
+        fields = sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in self.headers)
+        names = sum(map(len, self.vary)) + sum(map(len, self.place.tags))
+        held = len(self.body) if isinstance(self.body, bytes) else 0
+        if self.partial is not None:
+            held += self.partial.size
+        return held + fields + names + ENTRY_OVERHEAD
 
 
 class _Resource:
@@ -130,9 +171,15 @@ class _Resource:
 class Store:
     """Entries of one worker, evicted by `S3Fifo`."""
 
-    def __init__(self, capacity: int = DEFAULT_CAPACITY, max_object: int = DEFAULT_MAX_OBJECT) -> None:
+    def __init__(
+        self,
+        capacity: int = DEFAULT_CAPACITY,
+        max_object: int = DEFAULT_MAX_OBJECT,
+        log: PurgeLog | None = None,
+    ) -> None:
         self.capacity = capacity  # bytes
-        self.purge_epoch = 0
+        self.log = PurgeLog() if log is None else log
+        self.purge_epoch = 0  # of what this worker has dropped
         self._policy: S3Fifo[Key] = S3Fifo(capacity, max_object)
         self._resources: dict[bytes, _Resource] = {}
         self._purged: OrderedDict[bytes, int] = OrderedDict()
@@ -157,17 +204,41 @@ class Store:
 
     def get(self, primary: bytes, request: Headers) -> Entry | None:
         """The entry that `request` selects, its use counted. Fresh or not is not asked here."""
-        resource = self._resources.get(primary)
-        if resource is None:
-            return None
-        found = None
-        for vary in resource.varies:
-            entry = resource.entries.get(Variant(vary, vary_key(vary, request)))
-            if entry is not None and (found is None or _newer(entry, found)):
-                found = entry
+        while True:
+            found = self._select(primary, request)
+            if found is None or self._kept(primary, found):
+                break
         if found is not None and found.node is not None:
             found.node.freq += 1
         return found
+
+    def variants(self, primary: bytes) -> list[Entry]:
+        """Every entry of a URL, the one stored last first."""
+        resource = self._resources.get(primary)
+        entries = list(resource.entries.values()) if resource is not None else []
+        return [entry for entry in reversed(entries) if self._kept(primary, entry)]
+
+    def _select(self, primary: bytes, request: Headers) -> Entry | None:
+        resource = self._resources.get(primary)
+        found = None
+        for vary in resource.varies if resource is not None else ():
+            assert resource is not None
+            entry = resource.entries.get(Variant(vary, vary_key(vary, request)))
+            if entry is not None and (found is None or _newer(entry, found)):
+                found = entry
+        return found
+
+    def _kept(self, primary: bytes, entry: Entry) -> bool:
+        """Whether no purge has taken `entry` away; it is dropped when one has."""
+        if entry.judged == self.log.epoch:
+            return True
+        verdict = self.log.verdict(entry.place, entry.purge_seq)
+        if verdict is Verdict.GONE:
+            self._drop((primary, entry.variant))
+            return False
+        entry.softened = entry.softened or verdict is Verdict.STALE
+        entry.judged = self.log.epoch
+        return True
 
     def put(self, primary: bytes, request: Headers, entry: Entry, began_epoch: int | None = None) -> bool:
         """Store `entry` as the answer to `request`, in place of what that selected. Whether it was stored.
@@ -175,9 +246,18 @@ class Store:
         `began_epoch` is `purge_epoch` as it was when the fetch began: a purge of this URL since then means
         that the response may be what was purged, and it is refused.
         """
+        return self.put_variant(
+            primary, Variant(entry.vary, vary_key(entry.vary, request)), entry, began_epoch
+        )
+
+    def put_variant(
+        self, primary: bytes, variant: Variant, entry: Entry, began_epoch: int | None = None
+    ) -> bool:
+        """`put`, in the place of a variant that is known."""
         if began_epoch is not None and self._purged_since(primary, began_epoch):
             return False
-        variant = Variant(entry.vary, vary_key(entry.vary, request))
+        if self.log.verdict(entry.place, entry.purge_seq) is Verdict.GONE:
+            return False
         key = (primary, variant)
         size = entry.size + len(primary) + len(variant.selection)
         evicted = self._policy.admit(key, size)
@@ -221,6 +301,7 @@ class Store:
     def _insert(self, key: Key, entry: Entry) -> None:
         primary, variant = key
         entry.node = self._policy.node(key)
+        entry.variant = variant
         entry.live = True
         entry.stored_seq, self._next_seq = self._next_seq, self._next_seq + 1
         resource = self._resources.get(primary)

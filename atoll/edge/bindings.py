@@ -17,13 +17,15 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from atoll.cache import keys
-from atoll.cache.store import Entry, Store
+from atoll.cache import keys, rules
+from atoll.cache.store import Store
 from atoll.edge.accept import accept_headers, forwarded
-from atoll.edge.cached import CacheStep, entry_from
+from atoll.edge.cached import CacheStep
+from atoll.edge.keeping import Asked, Draft, judge
 from atoll.edge.origin import Origins
 from atoll.edge.relay import relay
 from atoll.edge.routing import Table
+from atoll.edge.serve import age_s
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, RequestBody
 from atoll.http.fields import Headers, get
@@ -131,7 +133,7 @@ class BindingsApp:
         if exchange.method == b"GET":
             self._match(exchange, primary)
         elif exchange.method == b"PUT":
-            await self._put(exchange, primary)
+            await self._put(exchange, primary, control)
         elif exchange.method == b"PURGE":
             found = self._store.purge(primary)
             exchange.stream.respond(200 if found else 404, [], b"")
@@ -148,22 +150,24 @@ class BindingsApp:
 
     def _match(self, exchange: Exchange, primary: bytes) -> None:
         entry = self._store.get(primary, exchange.headers)
-        now_s = time()
-        age_s = 0.0 if entry is None else entry.initial_age_s + now_s - entry.response_time_s
-        if entry is None or age_s >= entry.lifetime_s:
+        age = 0.0 if entry is None else age_s(entry)
+        if entry is None or age >= entry.lifetime_s or entry.softened or not isinstance(entry.body, bytes):
             exchange.stream.respond(504, _MISS, b"")
             return
-        headers = [*entry.headers, (b"age", b"%d" % age_s), (b"cf-cache-status", b"HIT")]
+        headers = [*entry.headers, (b"age", rules.age_value(age)), (b"cf-cache-status", b"HIT")]
         exchange.stream.respond(entry.status, headers, entry.body)
 
-    async def _put(self, exchange: Exchange, primary: bytes) -> None:
+    async def _put(self, exchange: Exchange, primary: bytes, control: dict[bytes, bytes]) -> None:
         raw = await collect(exchange.body, MAX_OBJECT)
         status, headers, body = parse_response(raw)
-        entry: Entry | None = entry_from(b"GET", exchange.headers, status, headers, body, time(), time())
-        if entry is None:
+        tenant = control.get(b"atoll-function", b"").partition(b"/")[0].decode("latin-1")
+        log, epoch, now_s = self._store.log, self._store.purge_epoch, time()
+        asked = Asked(b"GET", exchange.headers, primary, tenant, now_s, log.applied, epoch)
+        draft = judge(asked, status, headers, now_s)
+        if not isinstance(draft, Draft):
             exchange.stream.respond(413, [], b"")
             return
-        self._store.put(primary, exchange.headers, entry)
+        self._store.put(primary, exchange.headers, draft.entry(body))
         exchange.stream.respond(204, [], b"")
 
 

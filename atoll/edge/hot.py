@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from atoll.cache import rules
+from atoll.cache.purge import PurgeLog, Verdict
 from atoll.cache.store import Entry
 from atoll.http.exchange import ConnectionInfo, HotEntry, Stream
 from atoll.http.fields import Headers, h2_fields
@@ -28,6 +29,7 @@ class Hot:
     replays: Final = False
     __slots__ = (
         "_body",
+        "_epoch",
         "_fields",
         "_from_s",
         "_h2",
@@ -36,6 +38,7 @@ class Hot:
         "_h2_renew_s",
         "_head",
         "_pop",
+        "_purges",
         "_renew_s",
         "_until_s",
         "_wire",
@@ -44,8 +47,11 @@ class Hot:
         "node",
     )
 
-    def __init__(self, entry: Entry, pop: bytes, fields: Headers, tail: bytes) -> None:
+    def __init__(self, entry: Entry, pop: bytes, fields: Headers, tail: bytes, purges: PurgeLog) -> None:
+        assert isinstance(entry.body, bytes), "what is served from prepared bytes is in memory"
         self.entry = entry
+        self._purges = purges
+        self._epoch = purges.epoch
         self.log_tail = tail
         self._pop = pop
         self._fields = fields
@@ -62,7 +68,7 @@ class Hot:
 
     def h1(self, now_s: float) -> bytes | None:
         """See `HotEntry.h1`."""
-        if self._from_s <= now_s < self._renew_s and self.entry.live:
+        if self._from_s <= now_s < self._renew_s and self.entry.live and self._epoch == self._purges.epoch:
             return self._wire
         if not self._usable(now_s):
             return None
@@ -81,7 +87,11 @@ class Hot:
 
     def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
         """See `HotEntry.h2`."""
-        if self._h2_from_s <= now_s < self._h2_renew_s and self.entry.live:
+        if (
+            self._h2_from_s <= now_s < self._h2_renew_s
+            and self.entry.live
+            and self._epoch == self._purges.epoch
+        ):
             return self._h2
         if not self._usable(now_s):
             return None
@@ -103,6 +113,11 @@ class Hot:
         return [(b"age", b"%d" % age), (b"cache-status", b"atoll-%b; hit; ttl=%d" % (self._pop, ttl))]
 
     @property
+    def body(self) -> bytes:
+        """The content."""
+        return self._body
+
+    @property
     def size(self) -> int:
         """See `HotEntry`: the response once rendered, the parts it is made of, and the record."""
         return len(self._body) + 2 * len(self._head) + len(self.log_tail) + 16 * _OBJECT
@@ -112,6 +127,10 @@ class Hot:
         raise NotImplementedError
 
     def _usable(self, now_s: float) -> bool:
+        if self._epoch != self._purges.epoch:
+            if self._purges.verdict(self.entry.place, self.entry.purge_seq) is not Verdict.KEEP:
+                return False
+            self._epoch = self._purges.epoch
         return self.entry.live and now_s < self._until_s
 
     def _age_and_ttl(self, now_s: float) -> tuple[int, int]:

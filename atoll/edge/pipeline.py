@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from time import time
+from time import monotonic, time
 from typing import Final
 
 import msgspec
@@ -20,16 +20,20 @@ from atoll.cache.store import Entry, Store
 from atoll.config.spec import RouteSpec, Snapshot
 from atoll.edge import pages
 from atoll.edge.accept import accept_headers, forwarded
+from atoll.edge.behind import Behind
 from atoll.edge.bindings import BindingsApp
-from atoll.edge.cached import CacheStep
+from atoll.edge.cached import CacheStep, Lease
 from atoll.edge.clock import Clock
 from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, stamped, without_verdict
+from atoll.edge.flight import Flights
 from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
 from atoll.edge.hot import MAX_BODY, Hot, HotTable
 from atoll.edge.log import AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
+from atoll.edge.serve import Outcome
+from atoll.edge.tier import Tier
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
 from atoll.http.fields import Headers
@@ -59,7 +63,9 @@ class Counters(msgspec.Struct):
 class Edge:
     """The state of one edge worker."""
 
-    def __init__(self, snapshot: Snapshot, log: AccessLog, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, snapshot: Snapshot, log: AccessLog, store: Store, clock: Clock, tier: Tier | None = None
+    ) -> None:
         self.limits = Limits()
         self.store = store
         self.clock = clock
@@ -70,16 +76,20 @@ class Edge:
         self._pools: dict[str, UpstreamPool] = {}
         self._trace = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.lease = Lease(monotonic)
+        self.tier = tier
         self._load(snapshot)
         self.origins = Origins(snapshot.pop, snapshot.network)
-        self.cache = CacheStep(self.pop, store, lambda: self.origins, self)
+        self._flights = Flights()
+        self._behind = Behind(lambda: self.origins, tier, lambda: store.log.applied)
+        self.cache = self.cache_step(self)
         self.bindings = BindingsApp(
-            self.limits,
-            store,
-            CacheStep(self.pop, store, lambda: self.origins, _Quiet()),
-            lambda: self.table,
-            lambda: self.origins,
+            self.limits, store, self.cache_step(_Quiet()), lambda: self.table, lambda: self.origins
         )
+
+    def cache_step(self, outcome: Outcome) -> CacheStep:
+        """A cache step that tells `outcome`; all share what is stored and what is on its way."""
+        return CacheStep(self.pop, self.store, self._behind, outcome, self._flights, self.lease)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` from now on. Requests under way end as they began."""
@@ -102,6 +112,8 @@ class Edge:
         self.pop_bytes = self.pop.encode()
         self.table: Table = table
         self.geo = geo
+        if self.tier is not None:
+            self.tier.apply(snapshot)
 
     def drain(self) -> None:
         """Ask clients to go with their next response."""
@@ -256,7 +268,7 @@ class Edge:
             or exchange.raw is None
         ):
             return False
-        if entry.status != 200 or len(entry.body) > MAX_BODY:
+        if entry.status != 200 or len(entry.body) > MAX_BODY or entry.partial is not None:
             return False
         if rules.not_modified(exchange.headers, entry.headers, entry.status):
             return False
@@ -273,7 +285,7 @@ class Edge:
             exchange.stream.respond(200, *prepared)
         else:
             fields = [*hot.fields(), *hot.changing(now_s)]
-            exchange.stream.respond(200, fields, entry.body)
+            exchange.stream.respond(200, fields, hot.body)
         self.counters.hits += 1
         self.log.add(exchange.conn, hot.log_tail)
         return True
@@ -285,7 +297,7 @@ class Edge:
         ]
         head = record_head(b"GET", exchange.authority, exchange.target)
         tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
-        return Hot(entry, self.pop_bytes, fields, tail)
+        return Hot(entry, self.pop_bytes, fields, tail, self.store.log)
 
     # --- connections
 

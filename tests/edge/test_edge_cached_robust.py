@@ -21,7 +21,15 @@ class Time:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = clock.time()
-        for module in ("edge.cached", "edge.pipeline", "http.upstream", "http.h1", "http.h2"):
+        for module in (
+            "edge.cached",
+            "edge.fill",
+            "edge.serve",
+            "edge.pipeline",
+            "http.upstream",
+            "http.h1",
+            "http.h2",
+        ):
             monkeypatch.setattr(f"atoll.{module}.time", lambda: self.now_s)
 
 

@@ -1,0 +1,369 @@
+"""Filling the cache: asking what is behind, validating, keeping what arrives while it is passed on.
+
+What is asked for here is asked for everybody: a client's own conditions stay here and are answered from what
+comes. A range is asked for as it is when nothing is stored, and parts are put together as they come.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Final
+
+from atoll.cache import ranges, rules, status
+from atoll.cache.keys import vary_key
+from atoll.cache.store import Entry, Store
+from atoll.edge.behind import Behind, Fetched
+from atoll.edge.finish import BYPASS, MISS, STALE
+from atoll.edge.flight import Flight, Flights
+from atoll.edge.keeping import Asked, Draft, Refused, judge, renewed
+from atoll.edge.relay import body_length
+from atoll.edge.serve import Server
+from atoll.edge.spool import Spool
+from atoll.edge.visit import Visit
+from atoll.errors import RemoteError
+from atoll.http.fields import Headers, get
+from atoll.http.upstream import ResponseReader
+
+MAX_OBJECT: Final = 16 * 1024 * 1024
+MAX_CANDIDATES: Final = 8
+"""Stored responses of one URL that a validation asks about."""
+
+
+class Filler:
+    """Fetches of one worker."""
+
+    def __init__(self, pop: str, store: Store, behind: Behind, flights: Flights, server: Server) -> None:
+        self._pop = pop
+        self._store = store
+        self._behind = behind
+        self._flights = flights
+        self._server = server
+
+    async def fill(self, visit: Visit, entry: Entry | None, flight: Flight) -> None:
+        """Answer `visit` from what is behind; `entry` is stored but may not be served as it is.
+
+        Raises:
+            RemoteError: nobody answered and nothing stored may be served in their place.
+        """
+        whole = entry if entry is not None and entry.partial is None else None
+        wanted = [] if whole is not None else self._range_fields(visit, entry)
+        candidates = [] if wanted else self._candidates(visit, whole)
+        began_s = time()
+        condition = rules.conditional_request(*(found.headers for found in candidates))
+        method = b"GET" if whole is not None else visit.exchange.method
+        asked, fetched = await self._ask(visit, method, condition + wanted, whole)
+        if fetched is None:
+            return
+        reader = fetched.reader
+        asked = asked._replace(purge_seq=fetched.purge_seq, request_time_s=began_s)
+        if reader.status == 304 and condition:
+            if await self._validated(visit, asked, whole, candidates, reader, flight):
+                return
+            asked, fetched = await self._ask(visit, visit.exchange.method, [], whole)
+            if fetched is None:
+                return
+            reader = fetched.reader
+        if whole is not None and reader.status in rules.ERROR_STATUS and self._server.covers(whole, visit):
+            reader.cancel()
+            self._server.stored(visit, whole, STALE, self._stale(whole, f"origin answered {reader.status}"))
+            return
+        if reader.status == 206 and wanted:
+            await self._take_part(visit, asked, entry, reader)
+        elif visit.exchange.method == b"HEAD" and method == b"HEAD":
+            await self._take_head(visit, asked, reader)
+        else:
+            await self._take(visit, asked, reader, flight, whole is not None)
+
+    async def refresh(self, visit: Visit, entry: Entry, flight: Flight) -> None:
+        """Renew `entry` while somebody is served from it."""
+        candidates = self._candidates(visit, entry)
+        condition = rules.conditional_request(*(found.headers for found in candidates))
+        try:
+            asked = self._asked(visit, b"GET")
+            fetched = await self._behind.fetch(visit, b"GET", self._request(visit, condition))
+            asked = asked._replace(purge_seq=fetched.purge_seq)
+            reader = fetched.reader
+            if reader.status == 304:
+                await reader.read_all(0)
+                flight.stored = self._renew(visit, asked, candidates, reader) is not None
+                return
+            body = await reader.read_all(MAX_OBJECT)
+        except RemoteError:
+            return  # the stale response goes on being served for as long as its rules allow
+        draft = judge(asked, reader.status, reader.headers, reader.received_s)
+        if isinstance(draft, Refused):
+            self._forget_refused(visit, reader, draft)
+        elif reader.status < 500:
+            flight.stored = self._store.put(visit.primary, visit.exchange.headers, draft.entry(body))
+
+    async def keep_post(
+        self, visit: Visit, reader: ResponseReader, began_s: float, cache_status: bytes
+    ) -> bool:
+        """Store a POST's response for later GETs and answer with it, if it is for them (RFC 9110 §9.3.3)."""
+        asked = self._asked(visit, b"POST")._replace(request_time_s=began_s)
+        length = body_length(reader.headers)
+        draft = judge(asked, reader.status, reader.headers, reader.received_s)
+        if isinstance(draft, Refused) or length is None or length > MAX_OBJECT:
+            return False
+        body = await reader.read_all(MAX_OBJECT)
+        self._store.purge(visit.primary)
+        asked = asked._replace(began_epoch=self._store.purge_epoch)
+        self._store.put(visit.primary, visit.exchange.headers, draft.entry(body), asked.began_epoch)
+        self._server.whole(visit, reader, body, BYPASS, cache_status, self._since_ms(asked, reader))
+        return True
+
+    # --- asking
+
+    async def _ask(
+        self, visit: Visit, method: bytes, condition: Headers, whole: Entry | None
+    ) -> tuple[Asked, Fetched | None]:
+        """A response's head; None when a stale one has been served in its place."""
+        asked = self._asked(visit, method)
+        try:
+            return asked, await self._behind.fetch(visit, method, self._request(visit, condition))
+        except RemoteError as error:
+            if whole is None or not self._server.covers(whole, visit):
+                raise
+            self._server.stored(visit, whole, STALE, self._stale(whole, f"{error.status} {error.message}"))
+            return asked, None
+
+    def _asked(self, visit: Visit, method: bytes) -> Asked:
+        tenant = visit.site.spec.tenant
+        return Asked(
+            method, visit.exchange.headers, visit.primary, tenant, time(), 0, self._store.purge_epoch
+        )
+
+    def _request(self, visit: Visit, condition: Headers) -> Headers:
+        """A client's fields without its own conditions, and with ours."""
+        kept = [f for f in visit.exchange.headers if not f[0].startswith(b"if-") and f[0] != b"range"]
+        return kept + condition
+
+    def _candidates(self, visit: Visit, whole: Entry | None) -> list[Entry]:
+        """The stored responses that might be what is wanted, the one that the request selects first."""
+        if visit.exchange.method == b"HEAD" and whole is None:
+            return []
+        others = [
+            entry
+            for entry in self._store.variants(visit.primary)
+            if entry is not whole and entry.etag is not None and entry.partial is None and entry.status == 200
+        ]
+        chosen = ([whole] if whole is not None else []) + others
+        return chosen[:MAX_CANDIDATES]
+
+    def _range_fields(self, visit: Visit, entry: Entry | None) -> Headers:
+        """The range to ask for, or nothing when the whole is to be fetched."""
+        exchange = visit.exchange
+        value = get(exchange.headers, b"range")
+        specs = ranges.parse_range(value) if value is not None and exchange.method == b"GET" else None
+        if specs is None or len(specs) != 1:
+            return []
+        if entry is not None and entry.partial is not None and entry.partial.length is not None:
+            wanted = ranges.requested(b"GET", exchange.headers, entry.headers, 200, entry.partial.length)
+            if not isinstance(wanted, list):
+                return []
+            missing = ranges.completing_request(entry.partial, *wanted[0])
+            if missing:
+                return missing
+        return [f for f in exchange.headers if f[0] in (b"range", b"if-range")]
+
+    # --- what comes
+
+    async def _validated(
+        self,
+        visit: Visit,
+        asked: Asked,
+        whole: Entry | None,
+        candidates: list[Entry],
+        reader: ResponseReader,
+        flight: Flight,
+    ) -> bool:
+        """A 304. False when it is about nothing that was asked about."""
+        await reader.read_all(0)
+        fresh = self._renew(visit, asked, candidates, reader)
+        if fresh is None and whole is None:
+            return False
+        flight.stored = fresh is not None
+        cache_status = status.forward(
+            self._pop,
+            "stale" if whole is not None else "vary-miss",
+            fwd_status=304,
+            stored=flight.stored,
+            detail="revalidated",
+        )
+        entry = fresh or whole
+        assert entry is not None, "one of them was there"
+        self._server.stored(visit, entry, MISS, cache_status, self._since_ms(asked, reader))
+        return True
+
+    def _renew(
+        self, visit: Visit, asked: Asked, candidates: list[Entry], reader: ResponseReader
+    ) -> Entry | None:
+        """Renew what a 304 is about; the renewed response that answers the request, None if there is none."""
+        picked = rules.select_for_update([entry.headers for entry in candidates], reader.headers)
+        chosen: Entry | None = None
+        for index in picked:
+            before = candidates[index]
+            draft = renewed(asked, before, reader.headers, reader.received_s)
+            if isinstance(draft, Refused):
+                self._forget_refused(visit, reader, draft)
+                continue
+            entry = draft.entry(before.body)
+            if chosen is None:
+                chosen = entry  # the origin chose it for this request, whatever it was stored for
+                self._store.put(visit.primary, visit.exchange.headers, entry, asked.began_epoch)
+            else:
+                self._store.put_variant(visit.primary, before.variant, entry, asked.began_epoch)
+        return chosen
+
+    async def _take(
+        self, visit: Visit, asked: Asked, reader: ResponseReader, flight: Flight, was_stale: bool
+    ) -> None:
+        """A whole response: kept if it may be, while it is passed on."""
+        draft = judge(asked, reader.status, reader.headers, reader.received_s)
+        length = body_length(reader.headers)
+        if isinstance(draft, Draft) and length is not None and length > MAX_OBJECT:
+            draft = Refused("too large", True)
+        forward = self._forward(visit, was_stale)
+        since_ms = self._since_ms(asked, reader)
+        if isinstance(draft, Refused):
+            self._refused(visit, draft, reader, flight)
+            cache_status = status.forward(self._pop, forward, fwd_status=reader.status, detail=draft.reason)
+            await self._server.pass_on(visit, reader, MISS, cache_status, since_ms)
+            return
+        self._flights.unmark(flight.key)
+        cache_status = status.forward(
+            self._pop,
+            forward,
+            fwd_status=reader.status,
+            stored=True,
+            ttl_s=rules.ttl_s(draft.lifetime_s, draft.initial_age_s),
+        )
+        body = reader.buffered()
+        if body is None:
+            spool = Spool(length)
+            flight.share(draft, spool, vary_key(draft.vary, visit.exchange.headers))
+            self._server.arriving(visit, draft.status, reader.headers, spool, MISS, cache_status, since_ms)
+            body = await self._copy(reader, spool, flight)
+            if body is not None:
+                self._keep(visit, asked, draft.entry(body), flight)
+        else:
+            entry = draft.entry(body)
+            self._keep(visit, asked, entry, flight)
+            self._server.whole(visit, reader, body, MISS, cache_status, since_ms)
+
+    async def _copy(self, reader: ResponseReader, spool: Spool, flight: Flight) -> bytes | None:
+        """Read all of a response for those who read the spool. The content, if it is whole and to be kept."""
+        try:
+            while data := await reader.read():
+                spool.append(data)
+                if spool.kept and spool.size > MAX_OBJECT:  # longer than anybody said
+                    spool.give_up()
+                    self._flights.land(flight)
+                await spool.room()
+                if not (spool.kept or spool.wanted):
+                    reader.cancel()
+                    break
+        except RemoteError:
+            spool.fail()
+            return None
+        spool.end()
+        return spool.whole() if spool.kept else None
+
+    async def _take_part(
+        self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader
+    ) -> None:
+        """A 206: kept with other parts of the same representation, or passed on."""
+        length = body_length(reader.headers)
+        draft = judge(asked, 206, reader.headers, reader.received_s, partial=True)
+        since_ms = self._since_ms(asked, reader)
+        before = entry.partial if entry is not None else None
+        forward: status.Forward = "partial" if before is not None else self._forward(visit, False)
+        joins = (
+            entry is not None
+            and before is not None
+            and ranges.combinable(entry.headers, before, reader.headers)
+        )
+        together = before if joins else ranges.begin(reader.headers)
+        part = ranges.part_of(reader.headers)
+        if (
+            isinstance(draft, Refused)
+            or together is None
+            or part is None
+            or length is None
+            or length > MAX_OBJECT
+        ):
+            detail = draft.reason if isinstance(draft, Refused) else "partial"
+            cache_status = status.forward(self._pop, forward, fwd_status=206, detail=detail)
+            await self._server.pass_on(visit, reader, MISS, cache_status, since_ms)
+            return
+        body = await reader.read_all(MAX_OBJECT)
+        assert part.start is not None, "`part_of` gives only parts that say where they are"
+        together = together.add(part.start, body)
+        headers = draft.headers
+        if joins:
+            assert entry is not None
+            headers = ranges.combined_headers(entry.headers, draft.headers)
+        whole = ranges.whole_headers(headers)
+        kept = draft._replace(status=200, headers=whole)
+        if together.complete() and together.length is not None:
+            stored = kept.entry(b"".join(together.pieces(0, together.length)))
+        else:
+            stored = kept.entry(b"", together)
+        if stored.size <= MAX_OBJECT:
+            self._store.put(visit.primary, visit.exchange.headers, stored, asked.began_epoch)
+        cache_status = status.forward(self._pop, forward, fwd_status=206, stored=True)
+        self._server.stored(visit, stored, MISS, cache_status, since_ms)
+
+    async def _take_head(self, visit: Visit, asked: Asked, reader: ResponseReader) -> None:
+        """A response to HEAD: it says something about stored ones (RFC 9111 §4.3.5)."""
+        for entry in self._store.variants(visit.primary):
+            length = None if entry.partial is not None else len(entry.body)
+            effect = rules.head_update(entry.headers, length, reader.status, reader.headers)
+            if effect is rules.HeadEffect.INVALIDATE:
+                self._store.purge(visit.primary)
+                break
+            if isinstance(effect, list):
+                draft = judge(asked._replace(method=b"GET"), entry.status, effect, reader.received_s)
+                if (
+                    isinstance(draft, Draft)
+                    and vary_key(entry.vary, visit.exchange.headers) == entry.variant.selection
+                ):
+                    self._store.put_variant(
+                        visit.primary, entry.variant, draft.entry(entry.body, entry.partial)
+                    )
+        cache_status = status.forward(
+            self._pop, self._forward(visit, False), fwd_status=reader.status, detail="method"
+        )
+        await self._server.pass_on(visit, reader, MISS, cache_status, self._since_ms(asked, reader))
+
+    # --- what becomes of it
+
+    def _keep(self, visit: Visit, asked: Asked, entry: Entry, flight: Flight) -> None:
+        flight.stored = self._store.put(visit.primary, visit.exchange.headers, entry, asked.began_epoch)
+
+    def _refused(self, visit: Visit, refused: Refused, reader: ResponseReader, flight: Flight) -> None:
+        """Nothing of a response is kept: nobody needs to wait for the next one, if that is its nature."""
+        if refused.for_all:
+            self._flights.mark(flight.key, time())
+        flight.settle()
+        self._forget_refused(visit, reader, refused)
+
+    def _forget_refused(self, visit: Visit, reader: ResponseReader, refused: Refused) -> None:
+        """Drop what is stored if the origin's last word is that nothing of it may be kept, by whomever.
+
+        A client's own `no-store` or credentials keep only its own response out.
+        """
+        if reader.status >= 500 or reader.status == 429 or not refused.for_all:
+            return  # no word on what is stored
+        self._store.purge(visit.primary)
+
+    def _forward(self, visit: Visit, was_stale: bool) -> status.Forward:
+        if was_stale:
+            return "request" if visit.cc.no_cache else "stale"
+        return "vary-miss" if visit.primary in self._store else "uri-miss"
+
+    def _stale(self, entry: Entry, detail: str) -> bytes:
+        return self._server.hit_status(entry, detail)
+
+    def _since_ms(self, asked: Asked, reader: ResponseReader) -> float:
+        return (reader.received_s - asked.request_time_s) * 1000

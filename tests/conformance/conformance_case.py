@@ -9,7 +9,7 @@ Placeholders, in fields, targets and expected values alike:
     {now} {now-100} {now+5|asctime}   an HTTP date: seconds from when it is sent; also |rfc850, |zone
     {start-100}                       the same from the beginning of the case: equal in each of its steps
     {base} {url}                      the case's own path, and the same as an absolute URL
-    {host}                            the host that the cache under test is asked for
+    {host} {host|upper}               the host that the cache under test is asked for
 
 Nothing in here touches a clock or a socket.
 """
@@ -27,7 +27,7 @@ choice that the RFC leaves, noted and neither right nor wrong."""
 Subject = Literal[
     "status", "field", "absent", "present", "holds", "between", "count", "body", "from", "asked",
     "asked-absent", "asked-holds", "seconds", "interim", "cut", "cache-status", "parts", "later", "method",
-    "matches", "asked-present",
+    "matches", "asked-present", "range", "asked-body",
 ]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def ask(*parts: str | Answer | Check | tuple[Check, ...], **more: Any) -> Step:
             checks.append(part)
         else:
             checks.extend(part)
-    if not any(check.subject == "status" for check in checks) and not more.get("leave_s"):
+    if not any(check.subject in ("status", "range") for check in checks) and not more.get("leave_s"):
         checks.insert(0, Check("status", value=(answer.status if answer.status >= 200 else 200,)))
     return Step(lines=tuple(lines), answer=answer, checks=tuple(checks), **more)
 
@@ -151,6 +151,11 @@ def miss(code: int = 200) -> tuple[Check, ...]:
 def revalidated(step: int = 1, code: int = 200) -> tuple[Check, ...]:
     """The origin was asked whether what it said in `step` still holds, and that was served."""
     return (Check("status", value=(code,)), Check("count", value=(1, 9)), Check("from", value=step))
+
+
+def stored_in(step: int) -> Check:
+    """The body is what the origin said in `step`, whether or not it was asked again."""
+    return Check("from", value=step)
 
 
 def count(low: int, high: int | None = None) -> Check:
@@ -203,6 +208,11 @@ def origin_saw(name: str, value: str) -> Check:
     return Check("asked", name.lower(), value)
 
 
+def origin_saw_body(value: bytes) -> Check:
+    """The body of the last request of this step that the origin saw."""
+    return Check("asked-body", value=value)
+
+
 def origin_saw_in(name: str, *values: str) -> tuple[Check, ...]:
     """Each of these is in the field of the last request of this step that the origin saw."""
     return tuple(Check("asked-holds", name.lower(), value) for value in values)
@@ -241,6 +251,11 @@ def incomplete() -> Check:
 def parts(*ranges: tuple[str, bytes]) -> Check:
     """A multipart/byteranges body of these `Content-Range` values and their bytes."""
     return Check("parts", value=ranges)
+
+
+def part_or_whole(begin: int, end: int, whole: bytes) -> Check:
+    """A 206 with these bytes of `whole`, the last one included, or a 200 with all: Range may be ignored."""
+    return Check("range", value=(begin, end, whole))
 
 
 def said(**parameters: Any) -> Check:

@@ -68,6 +68,8 @@ def _expected(check: Check, seen: Seen) -> str:
     if check.subject == "from":
         return _short(seen.bodies[check.value])
     value = check.value
+    if check.subject == "range":
+        return f"bytes {value[0]}-{value[1]}, or the whole"
     if isinstance(value, str):
         return seen.filled(value)
     return _short(value) if isinstance(value, bytes) else str(value) if value is not None else "yes"
@@ -146,6 +148,12 @@ def _asked_present(check: Check, response: Response, seen: Seen) -> str | None:
     return "absent" if seen.asked[-1].field(check.name) is None else None
 
 
+def _asked_body(check: Check, response: Response, seen: Seen) -> str | None:
+    if not seen.asked:
+        return "the origin was not asked"
+    return None if seen.asked[-1].body == check.value else _short(seen.asked[-1].body)
+
+
 def _matches(check: Check, response: Response, seen: Seen) -> str | None:
     return None if re.fullmatch(check.value, response.body, re.DOTALL) else _short(response.body)
 
@@ -181,6 +189,17 @@ def _parts(check: Check, response: Response, seen: Seen) -> str | None:
     return None if found == list(check.value) else str(found)
 
 
+def _range(check: Check, response: Response, seen: Seen) -> str | None:
+    begin, end, whole = check.value
+    if response.status == 200:
+        return None if response.body == whole else _short(response.body)
+    content_range = f"bytes {begin}-{end}/{len(whole)}"
+    right = response.status == 206 and response.body == whole[begin : end + 1]
+    if right and response.field("content-range") == content_range:
+        return None
+    return f"{response.status} {response.field('content-range')} {_short(response.body)}"
+
+
 def _cache_status(check: Check, response: Response, seen: Seen) -> str | None:
     value = response.field("cache-status")
     try:
@@ -192,13 +211,13 @@ def _cache_status(check: Check, response: Response, seen: Seen) -> str | None:
     return f"{value} ({', '.join(sorted(wrong))})" if wrong else None
 
 
-def _same(value: Any, wanted: Any) -> bool:
+def _same(value: object, wanted: object) -> bool:
     if wanted is ...:
         return value is not None
     if isinstance(wanted, tuple):  # a range
-        return isinstance(value, int) and wanted[0] <= value <= wanted[1]
+        return isinstance(value, int) and value in range(wanted[0], wanted[1] + 1)
     if wanted is None or isinstance(wanted, bool | int):
-        return bool(value == wanted) and type(value) is type(wanted)
+        return type(value) is type(wanted) and str(value) == str(wanted)
     return str(value) == wanted
 
 
@@ -217,11 +236,13 @@ _JUDGES: Final[dict[str, Callable[[Check, Response, Seen], str | None]]] = {
     "asked-holds": _asked_holds,
     "asked-absent": _asked_absent,
     "asked-present": _asked_present,
+    "asked-body": _asked_body,
     "matches": _matches,
     "method": _method,
     "seconds": _seconds,
     "interim": _interim,
     "cut": _cut,
     "parts": _parts,
+    "range": _range,
     "cache-status": _cache_status,
 }

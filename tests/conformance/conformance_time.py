@@ -31,7 +31,8 @@ class Places(msgspec.Struct, frozen=True):
         if what in ("now", "start"):
             at_s = (now_s if what == "now" else self.start_s) + int(match["shift"] or 0)
             return http_date(at_s, match["form"] or "")
-        return {"base": self.base, "host": self.host, "url": f"http://{self.host}{self.base}"}[what]
+        value = {"base": self.base, "host": self.host, "url": f"http://{self.host}{self.base}"}[what]
+        return value.upper() if match["form"] == "upper" else value
 
 
 def http_date(at_s: float, form: str = "") -> str:

@@ -12,7 +12,7 @@ from conformance_play import Result
 from conformance_report import complaints
 from conformance_table import CASES, pending
 
-MINIMUM = 250
+MINIMUM = 800
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from atoll.functions.workers.binaries import workerd_binary
 from atoll.node.hosts import Hosts
 from atoll.wire.messages import EnsureHost
 from bench import machine, objects, tools
-from bench.load import Generators, Load, Meter, Sample
+from bench.load import Ask, Generators, Load, Meter, Sample
 from bench.machine import SERVER_CORE
 from bench.report import ATOLL, Report, Result, Rounds, ratios, result, results
 from bench.targets import FUNCTION, POP, AtollEdge, listen, start_origin, wait_listening
@@ -202,4 +202,4 @@ def _check(server: Server) -> None:
 
 
 def _load(generators: Generators, server: Server, seconds: float) -> Load:
-    return generators.h1(server.port, seconds, None, tls=False)
+    return generators.h1(server.port, seconds, Ask(), tls=False)

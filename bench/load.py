@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -18,6 +18,7 @@ import msgspec
 
 from atoll.errors import AtollError
 from bench import machine, objects
+from bench.histogram import Histogram
 from bench.machine import LOAD_CORE
 from bench.tools import Tool
 
@@ -25,11 +26,23 @@ H1_CONNECTIONS: Final = 64
 H2_CONNECTIONS: Final = 32
 H2_STREAMS: Final = 8
 H2_REQUESTS: Final = 3_800  # on one connection
+CIPHER: Final = "TLS_AES_256_GCM_SHA384"
+"""The one that is offered, so that all servers choose the same."""
+
+_OPENSSL_CONF: Final = f"""openssl_conf = settings
+[settings]
+ssl_conf = ssl
+[ssl]
+system_default = default
+[default]
+Ciphersuites = {CIPHER}
+"""
 _TIMEOUT_S: Final = 60.0
+_UNIT_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _PATIENCE_S: Final = 10  # wrk's own 2 s are too few for a server that meets a slow disk once
 
 # Requests are made ready once; asking is then one table look-up, so that the generator stays ahead.
-_ZIPF_LUA: Final = """
+_ORDER_LUA: Final = """
 local requests, count, at = {}, 0, 0
 function init(args)
   local made = {}
@@ -38,20 +51,46 @@ function init(args)
     count = count + 1
     requests[count] = made[line]
   end
+  at = tonumber(args[2])
 end
 function request()
   at = at % count + 1
   return requests[at]
 end
 """
+_UNIQUE_LUA: Final = """
+local before, after, number = "GET /o/", "", 0
+function init(args)
+  number = tonumber(args[1])
+  after = wrk.format("GET", ""):gsub("^GET [^ ]*", "")
+end
+function request()
+  number = number + 1
+  return before .. number .. after
+end
+"""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What wrk asks for: one path, the paths of a file from the `first`th on, or a new number each time."""
+
+    path: str = objects.path(1)
+    order: Path | None = None
+    unique: bool = False
+    first: int = 0
+    headers: tuple[str, ...] = ()
+    connections: int = H1_CONNECTIONS
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a generator counted."""
+    """What a generator counted. `p50_us` and `p99_us`: latencies of a closed loop, 0 where unknown."""
 
     requests: int
     duration_s: float
     cipher: str = ""
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    read_bytes: int = 0
 
     @property
     def per_s(self) -> float:
@@ -67,6 +106,15 @@ class Sample(msgspec.Struct, frozen=True):
     busy: float  # share of the core that the server used
     cipher: str = ""
     parts: tuple[float, ...] = ()
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    request_bytes: float = 0.0  # of a response, on average, its head included
+    memory_bytes: int = 0  # at the round's end
+    hit_ratio: float | None = None
+
+
+def _usual_size(_number: int) -> int:
+    return objects.SIZE
 
 
 class Meter:
@@ -79,7 +127,17 @@ class Meter:
         """What they have used for a load that has just ended."""
         used_us = [(machine.cpu_s(pid) - before_s) * 1e6 for pid, before_s in self._before_s.items()]
         parts = tuple(used / found.requests for used in used_us)
-        return Sample(found.per_s, sum(parts), sum(used_us) / 1e6 / found.duration_s, found.cipher, parts)
+        return Sample(
+            found.per_s,
+            sum(parts),
+            sum(used_us) / 1e6 / found.duration_s,
+            found.cipher,
+            parts,
+            p50_us=found.p50_us,
+            p99_us=found.p99_us,
+            request_bytes=found.read_bytes / found.requests,
+            memory_bytes=machine.memory_bytes(self._before_s),
+        )
 
 
 def parse_wrk(text: str) -> Load:
@@ -88,13 +146,27 @@ def parse_wrk(text: str) -> Load:
     Raises:
         AtollError: not every answer was good.
     """
-    counted = re.search(r"(\d+) requests in ([\d.]+)(m?s|m)", text)
+    counted = re.search(r"(\d+) requests in [\d.]+(?:m?s|m), ([\d.]+)([KMGT]?)B read", text)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     bad = re.search(r"(Socket errors:.*|Non-2xx or 3xx responses:.*)", text)
     if counted is None or rate is None or bad is not None:
         raise AtollError("wrk saw other answers than 200", hint=bad[1] if bad else text[-300:])
     requests = int(counted[1])
-    return Load(requests, requests / float(rate[1]))
+    if not requests:
+        raise AtollError("wrk had no answer at all", hint=text[-300:])
+    read = int(float(counted[2]) * 1024 ** " KMGT".index(counted[3] or " "))
+    return Load(
+        requests,
+        requests / float(rate[1]),
+        p50_us=_percentile_us(text, "50%"),
+        p99_us=_percentile_us(text, "99%"),
+        read_bytes=read,
+    )
+
+
+def _percentile_us(text: str, name: str) -> float:
+    found = re.search(rf"^\s+{name}\s+([\d.]+)(us|ms|s|m)\b", text, re.MULTILINE)
+    return float(found[1]) * _UNIT_S[found[2]] * 1e6 if found else 0.0
 
 
 def parse_h2load(text: str) -> Load:
@@ -110,9 +182,14 @@ def parse_h2load(text: str) -> Load:
         raise AtollError("h2load did not finish", hint=text[-300:])
     if not counted[1] == counted[2] == codes[1] or "Application protocol: h2" not in text:
         raise AtollError("h2load saw other answers than 200", hint=text[text.find("finished") :][:300])
-    unit_s = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}[finished[2]]
     cipher = re.search(r"Cipher: (\S+)", text)
-    return Load(int(counted[1]), float(finished[1]) * unit_s, cipher[1] if cipher else "")
+    read = re.search(r"traffic: .*?\((\d+)\) total", text)
+    return Load(
+        int(counted[1]),
+        float(finished[1]) * _UNIT_S[finished[2]],
+        cipher[1] if cipher else "",
+        read_bytes=int(read[1]) if read else 0,
+    )
 
 
 class Generators:
@@ -122,46 +199,61 @@ class Generators:
         self._wrk = wrk
         self._h2load = h2load
         self._folder = folder
-        self._script = folder / "zipf.lua"
-        self._script.write_text(_ZIPF_LUA)
+        self._scripts = {"order": folder / "order.lua", "unique": folder / "unique.lua"}
+        self._scripts["order"].write_text(_ORDER_LUA)
+        self._scripts["unique"].write_text(_UNIQUE_LUA)
+        self._openssl = folder / "openssl.cnf"
+        self._openssl.write_text(_OPENSSL_CONF)
 
-    def write_order(self, order: Sequence[int], name: str) -> Path:
-        """A file of paths for wrk, one a line."""
+    def write_order(self, order: Sequence[int], name: str, size: Callable[[int], int] = _usual_size) -> Path:
+        """A file of paths for wrk, one a line; `size` says how large each object is."""
         file = self._folder / f"{name}.paths"
-        file.write_text("".join(f"{objects.path(number)}\n" for number in order))
+        with file.open("w") as lines:
+            lines.writelines(f"{objects.path(number, size(number))}\n" for number in order)
         return file
 
-    def write_uris(self, order: Sequence[int], name: str) -> Path:
+    def write_uris(self, order: Sequence[int], name: str, scheme: str = "https") -> Path:
         """A file of URIs for h2load; every connection walks through it from its beginning."""
-        file = self._folder / f"{name}.uris"
-        file.write_text("".join(f"https://{objects.HOST}{objects.path(number)}\n" for number in order))
+        file = self._folder / f"{name}-{scheme}.uris"
+        file.write_text("".join(f"{scheme}://{objects.HOST}{objects.path(number)}\n" for number in order))
         return file
 
-    def h1(self, port: int, seconds: float, order: Path | None, tls: bool) -> Load:
-        """wrk: one object, or those of a file of paths in its order."""
-        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{objects.path(1)}"
+    def h1(self, port: int, seconds: float, ask: Ask, tls: bool) -> Load:
+        """wrk, with as many connections as `ask` says."""
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}{ask.path}"
         options = [
             "-t1",
-            f"-c{H1_CONNECTIONS}",
+            f"-c{ask.connections}",
             f"-d{max(1, round(seconds))}s",
             f"--timeout={_PATIENCE_S}s",
-            "-H",
-            f"Host: {objects.HOST}",
+            "--latency",
         ]
-        script = ["-s", str(self._script)] if order else []
-        arguments = ["--", str(order)] if order else []
-        return parse_wrk(self._run(self._wrk, [*options, *script, url, *arguments]))
+        options += [word for field in (f"Host: {objects.HOST}", *ask.headers) for word in ("-H", field)]
+        if ask.order is not None:
+            words = ["-s", str(self._scripts["order"]), url, "--", str(ask.order), str(ask.first)]
+        elif ask.unique:
+            words = ["-s", str(self._scripts["unique"]), url, "--", str(ask.first)]
+        else:
+            words = [url]
+        return parse_wrk(self._run(self._wrk, [*options, *words]))
 
     def h2(self, port: int, seconds: float, orders: Sequence[Path]) -> Load:
         """h2load, with one file of URIs after the other, until `seconds` are over."""
         assert self._h2load is not None, "found when h2 was asked for"
-        total, duration_s, cipher, runs = 0, 0.0, "", 0
+        total, duration_s, read, cipher, runs = 0, 0.0, 0, "", 0
+        took = Histogram()
         deadline_s = monotonic() + seconds
         while not runs or monotonic() < deadline_s:
-            found = parse_h2load(self._run(self._h2load, self._h2_options(port, orders[runs % len(orders)])))
+            log = self._folder / "h2load.log"
+            log.unlink(missing_ok=True)
+            options = [*self._h2_options(port, orders[runs % len(orders)]), f"--log-file={log}"]
+            found = parse_h2load(self._run(self._h2load, options))
             total, duration_s, cipher = total + found.requests, duration_s + found.duration_s, found.cipher
+            read += found.read_bytes
             runs += 1
-        return Load(total, duration_s, cipher)
+            for line in log.read_text().splitlines():
+                took.record(int(line[line.rindex("\t") :]))
+        return Load(total, duration_s, cipher, took.percentile(50), took.percentile(99), read)
 
     def _h2_options(self, port: int, uris: Path) -> list[str]:
         return [
@@ -171,12 +263,14 @@ class Generators:
             f"-n{H2_CONNECTIONS * H2_REQUESTS}",
             f"-i{uris}",
             f"--connect-to=127.0.0.1:{port}",
+            f"--tls13-ciphers={CIPHER}",
         ]
 
     def _run(self, tool: Tool, arguments: Sequence[str]) -> str:
         log = self._folder / "load.txt"
         log.write_bytes(b"")
-        process = machine.start(LOAD_CORE, [str(tool.path), *arguments], log, tool.env)
+        env = {**tool.env, "OPENSSL_CONF": str(self._openssl)}
+        process = machine.start(LOAD_CORE, [str(tool.path), *arguments], log, env)
         try:
             code = process.wait(_TIMEOUT_S)
         except subprocess.TimeoutExpired:

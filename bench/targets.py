@@ -1,7 +1,8 @@
 """What is measured, started the way it would be deployed on one core: Atoll's edge worker, nginx.
 
-Both cache the same objects of the same origin, write an access log in batches a few times a second, keep
-connections open, and use the same certificate, TLS versions, cipher order and session tickets.
+The other peers have modules of their own (`bench.peers` names all). They cache the same objects of the same
+origin, write an access log as they do by default, keep connections open, and use the same certificate, TLS
+versions, cipher order and session tickets.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, Protocol
@@ -59,13 +60,15 @@ http {{
   open_file_cache max={open_files} inactive=300s; open_file_cache_valid 300s;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=objects:64m max_size=4g inactive=1d use_temp_path=off;
+  proxy_cache_path {folder}/cache levels=1:2 keys_zone=objects:256m max_size={cache_bytes}
+    min_free=0 manager_files=1000 manager_sleep=50ms inactive=1d use_temp_path=off;
   ssl_certificate {pem}; ssl_certificate_key {pem};
   ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
   ssl_session_cache shared:tls:10m; ssl_session_tickets on;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{http} backlog=4096; listen 127.0.0.1:{https} ssl http2 backlog=4096;
+    listen 127.0.0.1:{h2c} http2 backlog=4096;
     server_name {host};
     location / {{
       proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
@@ -79,14 +82,16 @@ http {{
 
 
 class Target(Protocol):
-    """A running server."""
+    """A running server. `lacks` says what it cannot do and why: `tls`, `h2`, `h2c`, `range`, `store`."""
 
     name: str
     http_port: int
     https_port: int
+    h2c_port: int  # where clear HTTP/2 is spoken with prior knowledge
+    lacks: Mapping[str, str]
 
-    def pids(self) -> list[int]:
-        """The processes whose CPU time counts."""
+    def pids(self) -> Sequence[int]:
+        """The processes whose CPU time and memory count."""
 
     def stop(self) -> None:
         """End it."""
@@ -131,6 +136,7 @@ class AtollEdge:
     """An edge worker with its full pipeline: snapshot from disk, logs and counters on."""
 
     name = "atoll"
+    lacks: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -138,6 +144,7 @@ class AtollEdge:
         origin_port: int,
         function_socket: str = "",
         bindings: Mapping[str, socket.socket] | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         snapshot = edge_snapshot(origin_port, function_socket)
         home, run = folder / "home", folder / "run"
@@ -153,12 +160,12 @@ class AtollEdge:
             run=str(run),
             token=str(home / "token"),
             pop=snapshot.pop,
-            options={"cache_bytes": str(CACHE_BYTES)},
+            options={"cache_bytes": str(cache_bytes)},
         )
         env = {ROLE_VARIABLE: msgspec.json.encode(config).decode()}
         log = folder / "edge.log"
         self._started = Started(SERVER_CORE, "atoll.node.edge", log, ("http", "https"), env, bindings)
-        self.http_port = self._started.ports["http"]
+        self.http_port = self.h2c_port = self._started.ports["http"]
         self.https_port = self._started.ports["https"]
 
     def pids(self) -> list[int]:
@@ -202,13 +209,16 @@ def edge_snapshot(origin_port: int, function_socket: str = "") -> Snapshot:
 
 
 class Nginx:
-    """nginx with `proxy_cache`, one worker."""
+    """nginx with `proxy_cache`, one worker; its cache is on disk, which is memory here as long as it fits."""
 
     name = "nginx"
+    lacks: Mapping[str, str] = {}
 
-    def __init__(self, tool: Tool, folder: Path, origin_port: int, pem: Path) -> None:
+    def __init__(
+        self, tool: Tool, folder: Path, origin_port: int, pem: Path, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         folder.mkdir()
-        self.http_port, self.https_port = free_port(), free_port()
+        self.http_port, self.https_port, self.h2c_port = free_port(), free_port(), free_port()
         config = folder / "nginx.conf"
         _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
         config.write_text(
@@ -220,6 +230,8 @@ class Nginx:
                 origin=origin_port,
                 http=self.http_port,
                 https=self.https_port,
+                h2c=self.h2c_port,
+                cache_bytes=cache_bytes,
                 host=HOST,
             )
         )
@@ -231,8 +243,12 @@ class Nginx:
         wait_listening(self.http_port, "nginx", self._process, log)
 
     def pids(self) -> list[int]:
-        """See `Target.pids`: the worker, not its master."""
-        return machine.children(self._process.pid, b"nginx: worker")
+        """See `Target.pids`: the worker and who evicts for it, not their master."""
+        return [
+            child
+            for title in (b"nginx: worker", b"nginx: cache manager")
+            for child in machine.children(self._process.pid, title)
+        ]
 
     def stop(self) -> None:
         """See `Target.stop`."""

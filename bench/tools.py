@@ -18,7 +18,15 @@ import msgspec
 
 from atoll.errors import AtollError
 
-PACKAGES: Final = {"wrk": "wrk", "h2load": "nghttp2-client", "nginx": "nginx"}
+PACKAGES: Final = {
+    "wrk": "wrk",
+    "h2load": "nghttp2-client",
+    "nginx": "nginx",
+    "varnishd": "varnish",
+    "varnishncsa": "varnish",
+    "traffic_server": "trafficserver",
+    "haproxy": "haproxy",
+}
 _FOLDERS: Final = ("usr/bin", "usr/sbin")
 _DEPENDS: Final = re.compile(r"^\s*\|?Depends: (?P<name>lib[a-z0-9.+-]+)", re.MULTILINE)
 _LIBC: Final = re.compile(r"lib(c6|gcc-s1|stdc\+\+6|crypt1)\Z")  # of the machine itself, always
@@ -32,6 +40,7 @@ class Tool(msgspec.Struct, frozen=True):
 
     path: Path
     env: Mapping[str, str] = {}
+    root: Path | None = None  # where its package was unpacked; None when it is installed
 
     def version(self, *arguments: str) -> str:
         """The first line of what it says when asked for its version."""
@@ -70,7 +79,8 @@ def _fetched(name: str, cache: Path) -> Tool | None:
     for folder in _FOLDERS:
         program = cache / "root" / folder / name
         if program.is_file():
-            return Tool(program, {"LD_LIBRARY_PATH": _library_path(cache / "root")})
+            root = cache / "root"
+            return Tool(program, {"LD_LIBRARY_PATH": _library_path(root)}, root)
     return None
 
 

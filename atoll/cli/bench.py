@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -19,6 +19,8 @@ from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.errors import AtollError
 
 CHECKOUT: Final = Path(atoll.__file__).resolve().parent.parent
+PEERS: Final = ("nginx", "varnish", "ats", "haproxy")
+SECONDS: Final = click.FloatRange(1, 600)
 
 
 def load(name: str) -> ModuleType:
@@ -37,9 +39,10 @@ def load(name: str) -> ModuleType:
 
 @click.group()
 def bench() -> None:
-    """Side-by-side benchmarks: Atoll and a peer in turns, on one core each.
+    """Side-by-side benchmarks: Atoll and its peers in turns, on one core.
 
-    They run from a checkout, on Linux with two cores or more.
+    They run from a checkout, on Linux with two cores or more. Peers and load generators that the machine
+    lacks are taken from Debian's archive into a folder of their own, without being root.
 
     \b
     Examples:
@@ -48,26 +51,54 @@ def bench() -> None:
     """
 
 
-@bench.command()
-@click.option("--peers", default="nginx", show_default=True, help="Peers, separated by commas.")
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
-@click.option("--seconds", default=4.0, show_default=True, type=click.FloatRange(1, 600), help="Of a round.")
-@click.option("--metrics", default="", help="Only these, e.g. h1,h2-tls; everything by default.")
-@json_option
-def hit(peers: str, rounds: int, seconds: float, metrics: str, as_json: bool) -> None:
-    """Cached hits beside nginx: one object, and 100,000 by Zipf's law.
+def side_by_side(name: str, what: str, example: str) -> click.Command:
+    """`atoll bench <name>`: Atoll and its peers in turns."""
 
-    Metrics: h1, h1-tls, h2-tls, zipf-h1, zipf-h2-tls.
+    @click.option("--peers", default="nginx", show_default=True, help=f"Of {', '.join(PEERS)}; or `none`.")
+    @click.option(
+        "--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric."
+    )
+    @click.option("--seconds", default=4.0, show_default=True, type=SECONDS, help="Of a round.")
+    @click.option("--metrics", default="", help="Only these, separated by commas.")
+    @click.option("--bare/--no-bare", default=True, help="Also the bare loop, the upper bound.")
+    @json_option
+    def command(peers: str, rounds: int, seconds: float, metrics: str, bare: bool, as_json: bool) -> None:
+        module = load("turns")
+        options = module.Options(
+            command=name,
+            peers=_names("" if peers == "none" else peers),
+            bare=bare,
+            rounds=rounds,
+            seconds=seconds,
+            metrics=_names(metrics),
+        )
+        _show(module.run(options, say), as_json)
 
-    \b
-    Examples:
-      atoll bench hit
-      atoll bench hit --rounds 1 --seconds 2 --metrics h1,h2-tls
-    """
-    module = load("hit")
-    chosen = tuple(metrics.split(",")) if metrics else module.METRICS
-    options = module.Options(peers=tuple(peers.split(",")), rounds=rounds, seconds=seconds, metrics=chosen)
-    _show(module.run(options, say), as_json)
+    text = f"{what}\n\n\b\nExamples:\n  atoll bench {name}\n  atoll bench {name} {example}"
+    return click.command(name, help=text)(command)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+for _name, _what, _example in (
+    (
+        "hit",
+        "Cached hits: one object, and 100,000 of them by Zipf's law and all alike.",
+        "--rounds 1 --seconds 2 --metrics h1,h2-tls",
+    ),
+    ("miss", "Misses: a new object each time, fetched and stored.", "--peers nginx,varnish,ats,haproxy"),
+    ("h2", "Cached hits over HTTP/2, clear and with TLS.", "--peers nginx,haproxy"),
+    (
+        "tls",
+        "TLS: hits over h1 and h2, and new connections, with full handshakes and resumed ones.",
+        "--metrics connect-tls,resume-tls",
+    ),
+    ("big", "Large bodies: 100 KiB, 10 MiB, and a range out of it; in MB/s.", "--metrics range-1m"),
+    ("mix", "A million objects of all sizes by Zipf's law, in a cache that holds few of them.", "--rounds 1"),
+):
+    bench.add_command(side_by_side(_name, _what, _example))
 
 
 @bench.command()
@@ -85,12 +116,16 @@ def function(rounds: int, seconds: float, as_json: bool) -> None:
     _show(module.run(module.Options(rounds=rounds, seconds=seconds), say), as_json)
 
 
-def _show(outcome: tuple[object, object], as_json: bool) -> None:
+def _show(outcome: tuple[Any, Any], as_json: bool) -> None:
+    """A report, and exit code 1 when there was something that Atoll did not do right."""
     report, rounds = outcome
     if as_json:
         print_json(report)
-        return
-    print_table(*load("report").table(rounds))
-    notes = getattr(report, "notes", {})
-    for name, text in notes.items():
-        say(f"{name}: {text}")
+    else:
+        print_table(*load("report").table(rounds))
+        for metric, values in report.other(rounds).items():
+            say(f"{metric}: {values}")
+        for name, text in {**report.notes, **report.left_out}.items():
+            say(f"{name}: {text}")
+    if not report.ok:
+        raise SystemExit(1)

@@ -46,7 +46,7 @@ def test_the_page_names_no_command_that_is_gone() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert re.findall(r"^## `atoll ([\w-]+)`", text, re.MULTILINE) == list(main.COMMANDS)
     groups = {name.partition(" ")[0] for name in COMMANDS if " " in name}
-    named = re.findall(rf"^(?:\| )?`atoll ((?:{'|'.join(groups)}) [a-z]+)", text, re.MULTILINE)
+    named = re.findall(rf"^(?:\| )?`atoll ((?:{'|'.join(groups)}) [a-z0-9]+)", text, re.MULTILINE)
     assert sorted(set(named)) == sorted(name for name in COMMANDS if " " in name)
 
 

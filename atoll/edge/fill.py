@@ -15,9 +15,9 @@ from atoll.cache.store import Entry, Store
 from atoll.edge.behind import Behind, Fetched
 from atoll.edge.finish import BYPASS, MISS, STALE
 from atoll.edge.flight import Flight, Flights
-from atoll.edge.keeping import Asked, Draft, Refused, judge, renewed
+from atoll.edge.keeping import Asked, Draft, Refused, judge, renewed, stale_from
 from atoll.edge.relay import body_length
-from atoll.edge.serve import Server
+from atoll.edge.serve import Server, age_s
 from atoll.edge.spool import Spool
 from atoll.edge.visit import Visit
 from atoll.errors import RemoteError
@@ -50,7 +50,7 @@ class Filler:
         candidates = [] if wanted else self._candidates(visit, whole)
         began_s = time()
         condition = rules.conditional_request(*(found.headers for found in candidates))
-        method = b"GET" if whole is not None else visit.exchange.method
+        method = visit.exchange.method
         asked, fetched = await self._ask(visit, method, condition + wanted, whole)
         if fetched is None:
             return
@@ -59,7 +59,7 @@ class Filler:
         if reader.status == 304 and condition:
             if await self._validated(visit, asked, whole, candidates, reader, flight):
                 return
-            asked, fetched = await self._ask(visit, visit.exchange.method, [], whole)
+            asked, fetched = await self._ask(visit, method, [], whole)
             if fetched is None:
                 return
             reader = fetched.reader
@@ -69,10 +69,10 @@ class Filler:
             return
         if reader.status == 206 and wanted:
             await self._take_part(visit, asked, entry, reader)
-        elif visit.exchange.method == b"HEAD" and method == b"HEAD":
-            await self._take_head(visit, asked, reader)
+        elif method == b"HEAD":
+            await self._take_head(visit, asked, whole, reader)
         else:
-            await self._take(visit, asked, reader, flight, whole is not None)
+            await self._take(visit, asked, reader, flight, whole)
 
     async def refresh(self, visit: Visit, entry: Entry, flight: Flight) -> None:
         """Renew `entry` while somebody is served from it."""
@@ -122,7 +122,11 @@ class Filler:
         try:
             return asked, await self._behind.fetch(visit, method, self._request(visit, condition))
         except RemoteError as error:
-            if whole is None or not self._server.covers(whole, visit):
+            if whole is None:
+                raise
+            if whole.cc.must_revalidate or whole.cc.proxy_revalidate:  # RFC 9111 §5.2.2.2
+                raise RemoteError(error.message, 504) from error
+            if not self._server.covers(whole, visit):
                 raise
             self._server.stored(visit, whole, STALE, self._stale(whole, f"{error.status} {error.message}"))
             return asked, None
@@ -185,7 +189,7 @@ class Filler:
         flight.stored = fresh is not None
         cache_status = status.forward(
             self._pop,
-            "stale" if whole is not None else "vary-miss",
+            self._forward(visit, whole),
             fwd_status=304,
             stored=flight.stored,
             detail="revalidated",
@@ -216,14 +220,14 @@ class Filler:
         return chosen
 
     async def _take(
-        self, visit: Visit, asked: Asked, reader: ResponseReader, flight: Flight, was_stale: bool
+        self, visit: Visit, asked: Asked, reader: ResponseReader, flight: Flight, before: Entry | None
     ) -> None:
         """A whole response: kept if it may be, while it is passed on."""
         draft = judge(asked, reader.status, reader.headers, reader.received_s)
         length = body_length(reader.headers)
         if isinstance(draft, Draft) and length is not None and length > MAX_OBJECT:
             draft = Refused("too large", True)
-        forward = self._forward(visit, was_stale)
+        forward = self._forward(visit, before)
         since_ms = self._since_ms(asked, reader)
         if isinstance(draft, Refused):
             self._refused(visit, draft, reader, flight)
@@ -277,7 +281,7 @@ class Filler:
         draft = judge(asked, 206, reader.headers, reader.received_s, partial=True)
         since_ms = self._since_ms(asked, reader)
         before = entry.partial if entry is not None else None
-        forward: status.Forward = "partial" if before is not None else self._forward(visit, False)
+        forward: status.Forward = "partial" if before is not None else self._forward(visit, None)
         joins = (
             entry is not None
             and before is not None
@@ -314,26 +318,22 @@ class Filler:
         cache_status = status.forward(self._pop, forward, fwd_status=206, stored=True)
         self._server.stored(visit, stored, MISS, cache_status, since_ms)
 
-    async def _take_head(self, visit: Visit, asked: Asked, reader: ResponseReader) -> None:
-        """A response to HEAD: it says something about stored ones (RFC 9111 §4.3.5)."""
-        for entry in self._store.variants(visit.primary):
-            length = None if entry.partial is not None else len(entry.body)
-            effect = rules.head_update(entry.headers, length, reader.status, reader.headers)
+    async def _take_head(
+        self, visit: Visit, asked: Asked, before: Entry | None, reader: ResponseReader
+    ) -> None:
+        """A response to HEAD: it says something about the one that a GET would have got (RFC 9111 §4.3.5)."""
+        if before is not None:
+            effect = rules.head_update(before.headers, len(before.body), reader.status, reader.headers)
+            after: Entry | None = None
             if effect is rules.HeadEffect.INVALIDATE:
-                self._store.purge(visit.primary)
-                break
-            if isinstance(effect, list):
-                draft = judge(asked._replace(method=b"GET"), entry.status, effect, reader.received_s)
-                if (
-                    isinstance(draft, Draft)
-                    and vary_key(entry.vary, visit.exchange.headers) == entry.variant.selection
-                ):
-                    self._store.put_variant(
-                        visit.primary, entry.variant, draft.entry(entry.body, entry.partial)
-                    )
-        cache_status = status.forward(
-            self._pop, self._forward(visit, False), fwd_status=reader.status, detail="method"
-        )
+                after = stale_from(before, age_s(before))
+            elif isinstance(effect, list):
+                draft = judge(asked._replace(method=b"GET"), before.status, effect, reader.received_s)
+                after = draft.entry(before.body) if isinstance(draft, Draft) else None
+            if after is not None:
+                self._store.put_variant(visit.primary, before.variant, after, asked.began_epoch)
+        forward = self._forward(visit, before)
+        cache_status = status.forward(self._pop, forward, fwd_status=reader.status)
         await self._server.pass_on(visit, reader, MISS, cache_status, self._since_ms(asked, reader))
 
     # --- what becomes of it
@@ -357,9 +357,11 @@ class Filler:
             return  # no word on what is stored
         self._store.purge(visit.primary)
 
-    def _forward(self, visit: Visit, was_stale: bool) -> status.Forward:
-        if was_stale:
-            return "request" if visit.cc.no_cache else "stale"
+    def _forward(self, visit: Visit, before: Entry | None) -> status.Forward:
+        """Why the request goes on (RFC 9211 §2.2)."""
+        if before is not None:
+            fresh = not before.cc.no_cache and before.lifetime_s > age_s(before)
+            return "request" if fresh else "stale"
         return "vary-miss" if visit.primary in self._store else "uri-miss"
 
     def _stale(self, entry: Entry, detail: str) -> bytes:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from atoll.cache.status import appended
 from atoll.http.fields import Headers, get
 
 HIT: Final = b"HIT"
 MISS: Final = b"MISS"
 STALE: Final = b"STALE"
 BYPASS: Final = b"BYPASS"
+
+_FOR_US: Final = frozenset((b"cache-tag", b"surrogate-key", b"x-edge-location"))
+"""What an origin tells its caches, or nobody but the edge may say; so are fields that begin with `atoll-`."""
 
 
 class Stamp(NamedTuple):
@@ -26,18 +30,19 @@ class Stamp(NamedTuple):
 
 def finish_headers(headers: Headers, pop: bytes, verdict: bytes, cache_status: bytes) -> Headers:
     """`headers` with the edge's own fields; what others put into those is dropped."""
-    status = cache_status
+    behind: list[bytes] = []
     fields: Headers = []
     has_cache = False
     for field in headers:
         name = field[0]
         if name == b"cache-status":
-            status = field[1] + b", " + status
-        elif name != b"x-edge-location" and not name.startswith(b"atoll-"):
+            behind.append(field[1])
+        elif name not in _FOR_US and not name.startswith(b"atoll-"):
             has_cache = has_cache or name == b"x-cache"
             fields.append(field)
     if not has_cache:
         fields.append((b"x-cache", verdict))
+    status = appended(behind, cache_status) if behind else cache_status
     fields += ((b"x-edge-location", pop), (b"cache-status", status))
     return fields
 

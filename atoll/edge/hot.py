@@ -24,7 +24,10 @@ _OBJECT: Final = 64  # what a small Python object costs beside its bytes
 
 
 class Hot:
-    """One stored response prepared for one kind of request."""
+    """One stored response prepared for one kind of request.
+
+    `member` begins its `Cache-Status`: what caches behind have said, and this one's name.
+    """
 
     replays: Final = False
     __slots__ = (
@@ -37,7 +40,7 @@ class Hot:
         "_h2_from_s",
         "_h2_renew_s",
         "_head",
-        "_pop",
+        "_member",
         "_purges",
         "_renew_s",
         "_until_s",
@@ -47,13 +50,13 @@ class Hot:
         "node",
     )
 
-    def __init__(self, entry: Entry, pop: bytes, fields: Headers, tail: bytes, purges: PurgeLog) -> None:
+    def __init__(self, entry: Entry, member: bytes, fields: Headers, tail: bytes, purges: PurgeLog) -> None:
         assert isinstance(entry.body, bytes), "what is served from prepared bytes is in memory"
         self.entry = entry
         self._purges = purges
         self._epoch = purges.epoch
         self.log_tail = tail
-        self._pop = pop
+        self._member = member
         self._fields = fields
         self.node = entry.node
         self._body = entry.body
@@ -75,10 +78,10 @@ class Hot:
         age, ttl = self._age_and_ttl(now_s)
         self._from_s = int(now_s)
         self._renew_s = min(self._from_s + 1.0, self._until_s)
-        self._wire = b"%bAge: %d\r\nCache-Status: atoll-%b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
+        self._wire = b"%bAge: %d\r\nCache-Status: %b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
             self._head,
             age,
-            self._pop,
+            self._member,
             ttl,
             len(self._body),
             self._body,
@@ -110,7 +113,7 @@ class Hot:
     def changing(self, now_s: float) -> Headers:
         """The fields that change once a second."""
         age, ttl = self._age_and_ttl(now_s)
-        return [(b"age", b"%d" % age), (b"cache-status", b"atoll-%b; hit; ttl=%d" % (self._pop, ttl))]
+        return [(b"age", b"%d" % age), (b"cache-status", b"%b; hit; ttl=%d" % (self._member, ttl))]
 
     @property
     def body(self) -> bytes:

@@ -7,6 +7,7 @@ who ask for the same thing meanwhile can be served from what arrives.
 from __future__ import annotations
 
 import re
+from copy import copy
 from typing import Final, NamedTuple
 
 from atoll.cache import rules
@@ -117,6 +118,13 @@ def renewed(asked: Asked, entry: Entry, fresh304: Headers, response_time_s: floa
     if (age := get(fresh304, b"age")) is not None:
         merged.append((b"age", age))
     return judge(asked._replace(method=b"GET"), entry.status, merged, response_time_s)
+
+
+def stale_from(entry: Entry, age_s: float) -> Entry:
+    """`entry` with its freshness ended now, at `age_s`."""
+    ended = copy(entry)
+    ended.lifetime_s = min(entry.lifetime_s, age_s)
+    return ended
 
 
 def tags_of(headers: Headers, tenant: str) -> tuple[bytes, ...]:

@@ -292,12 +292,10 @@ class Edge:
 
     def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
         kept = without_verdict(entry.headers)
-        fields = [
-            field for field in finish_headers(kept, self.pop_bytes, HIT, b"") if field[0] != b"cache-status"
-        ]
+        *fields, (_, member) = finish_headers(kept, self.pop_bytes, HIT, b"atoll-" + self.pop_bytes)
         head = record_head(b"GET", exchange.authority, exchange.target)
         tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
-        return Hot(entry, self.pop_bytes, fields, tail, self.store.log)
+        return Hot(entry, member, fields, tail, self.store.log)
 
     # --- connections
 

@@ -15,6 +15,12 @@ import msgspec
 MAX_SEGMENTS: Final = 64
 """Pieces with gaps between them that are kept: beyond, the caller fetches the whole."""
 
+_SHARES: Final = (1 / 16, 1.0)
+"""Pieces below this share of the content are joined with their neighbours, first few of them, then all.
+
+So a byte is copied each time that the content doubles, not each time that a piece arrives.
+"""
+
 
 class Span(NamedTuple):
     """Bytes from `start` up to and without `end`."""
@@ -56,19 +62,16 @@ class Partial(msgspec.Struct, frozen=True):
 
         When it would leave too many gaps, the value is unchanged.
         """
-        if start < 0:
-            return self
-        end = start + len(data) if self.length is None else min(start + len(data), self.length)
-        new = [
-            Segment(gap.start, data[gap.start - start : gap.end - start]) for gap in self.missing(start, end)
-        ]
+        gaps = self.missing(start, start + len(data))
+        new = [Segment(gap.start, data[gap.start - start : gap.end - start]) for gap in gaps]
         if not new:
             return self
         segments = sorted((*self.segments, *new), key=_start)
-        if len(segments) > MAX_SEGMENTS:
-            segments = list(_joined(segments))
+        for share in _SHARES:
             if len(segments) > MAX_SEGMENTS:
-                return self
+                segments = list(_joined(segments, share * (self.size + len(data))))
+        if len(segments) > MAX_SEGMENTS:
+            return self
         return Partial(self.length, self.validator, tuple(segments))
 
     def covers(self, start: int, end: int) -> bool:
@@ -76,7 +79,9 @@ class Partial(msgspec.Struct, frozen=True):
         return not self.missing(start, end)
 
     def missing(self, start: int, end: int) -> list[Span]:
-        """The gaps between `start` and `end`."""
+        """The gaps between `start` and `end`, as far as that is inside the representation."""
+        start = max(start, 0)
+        end = end if self.length is None else min(end, self.length)
         gaps: list[Span] = []
         for segment in self.segments:
             if segment.end <= start:
@@ -106,13 +111,18 @@ def _start(segment: Segment) -> int:
     return segment.start
 
 
-def _joined(segments: list[Segment]) -> Iterator[Segment]:
-    """Neighbours without a gap as one."""
+def _joined(segments: list[Segment], enough: float) -> Iterator[Segment]:
+    """Neighbours without a gap as one, until it has `enough` bytes."""
     run: list[Segment] = []
+    size = 0
     for segment in segments:
-        if run and run[-1].end != segment.start:
-            yield Segment(run[0].start, b"".join(part.data for part in run))
-            run = []
+        if run and (run[-1].end != segment.start or size >= enough):
+            yield _one(run)
+            run, size = [], 0
         run.append(segment)
-    if run:
-        yield Segment(run[0].start, b"".join(part.data for part in run))
+        size += len(segment.data)
+    yield _one(run)
+
+
+def _one(run: list[Segment]) -> Segment:
+    return run[0] if len(run) == 1 else Segment(run[0].start, b"".join(part.data for part in run))

@@ -57,7 +57,9 @@ MAX_RANGES: Final = 64
 MAX_PARTS: Final = 16
 """Parts in an answer. Readers of documents and archives ask for a handful."""
 
-MAX_OVERLAPS: Final = 2
+MAX_OVERLAPS: Final = 1
+"""Ranges that overlap one that begins before them."""
+
 MAX_UNORDERED: Final = 8
 """So many ranges may come in any order."""
 
@@ -157,7 +159,7 @@ def _span(spec: Spec, length: int) -> Span | None:
 
 
 def _abusive(spans: list[Span]) -> bool:
-    """§14.2, last paragraphs of it and of §17.15."""
+    """§14.2: many small ranges not in order, or more than two that overlap."""
     ordered = sorted(spans)
     if len(spans) > MAX_UNORDERED and spans != ordered:
         return True
@@ -318,8 +320,9 @@ def completing_request(partial: Partial, start: int, end: int) -> Headers:
     gaps = partial.missing(start, end)
     if not gaps or partial.validator is None:
         return []
-    span = Span(gaps[0].start, gaps[-1].end)
-    return [(b"range", format_range([span])), (b"if-range", partial.validator)]
+    first, last = gaps[0].start, gaps[-1].end
+    rest = b"" if last == partial.length else b"%d" % (last - 1)
+    return [(b"range", b"bytes=%d-%b" % (first, rest)), (b"if-range", partial.validator)]
 
 
 # --- slices

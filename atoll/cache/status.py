@@ -74,7 +74,7 @@ def appended(existing: Sequence[bytes], member: bytes) -> bytes:
     `existing` are the lines that came from behind. What is no list is dropped: one broken member would make
     the whole field unreadable (RFC 9651 §4.2).
     """
-    behind = b", ".join(line for line in existing if line)
+    behind = b", ".join(filter(None, (line.strip(b" \t") for line in existing)))
     return b"%b, %b" % (behind, member) if behind and _is_list(behind) else member
 
 

@@ -63,6 +63,7 @@ def test_keys_are_strings_whatever_is_in_them() -> None:
     [
         ([], b""),
         ([b""], b""),
+        ([b" ", b"\t"], b""),
         ([b"Origin; hit"], b"Origin; hit, "),
         ([b"Origin; hit", b"", b'"Shield"; fwd=miss'], b'Origin; hit, "Shield"; fwd=miss, '),
         ([b"a, b;c=1"], b"a, b;c=1, "),

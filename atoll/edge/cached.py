@@ -53,7 +53,13 @@ class CacheStep:
         """Answer a fresh hit in place. False when `run` has to see to it."""
         if exchange.method not in _READS or not route.cache:
             return False
-        visit = Visit(exchange, site, route, exchange.conn.scheme)
+        return self.answer_stored(exchange, site, route, exchange.conn.scheme, FROM_CLIENT)
+
+    def answer_stored(
+        self, exchange: Exchange, site: Site, route: RouteSpec, scheme: bytes, hop: int
+    ) -> bool:
+        """The same for a question by whomever."""
+        visit = Visit(exchange, site, route, scheme, hop)
         entry = self._store.get(visit.primary, exchange.headers)
         if entry is None or self._decide(entry, visit) is not rules.Decision.FRESH:
             return False
@@ -140,7 +146,7 @@ class CacheStep:
                 return False
             cache_status = status.forward(self._pop, "uri-miss", fwd_status=draft.status, collapsed=True)
             fields = [*draft.headers, (b"age", rules.age_value(draft.initial_age_s))]
-            self._server.arriving(visit, draft.status, fields, spool, HIT, cache_status)
+            self._server.arriving(visit, draft.status, fields, spool, HIT, cache_status, draft.purge_seq)
             return True
         if not flight.stored:
             return False

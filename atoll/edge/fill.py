@@ -109,7 +109,8 @@ class Filler:
         self._store.purge(visit.primary)
         asked = asked._replace(began_epoch=self._store.purge_epoch)
         self._store.put(visit.primary, visit.exchange.headers, draft.entry(body), asked.began_epoch)
-        self._server.whole(visit, reader, body, BYPASS, cache_status, self._since_ms(asked, reader))
+        since_ms = self._since_ms(asked, reader)
+        self._server.whole(visit, reader, body, BYPASS, cache_status, asked.purge_seq, since_ms)
         return True
 
     # --- asking
@@ -246,14 +247,16 @@ class Filler:
         if body is None:
             spool = Spool(length)
             flight.share(draft, spool, vary_key(draft.vary, visit.exchange.headers))
-            self._server.arriving(visit, draft.status, reader.headers, spool, MISS, cache_status, since_ms)
+            self._server.arriving(
+                visit, draft.status, reader.headers, spool, MISS, cache_status, draft.purge_seq, since_ms
+            )
             body = await self._copy(reader, spool, flight)
             if body is not None:
                 self._keep(visit, asked, draft.entry(body), flight)
         else:
             entry = draft.entry(body)
             self._keep(visit, asked, entry, flight)
-            self._server.whole(visit, reader, body, MISS, cache_status, since_ms)
+            self._server.whole(visit, reader, body, MISS, cache_status, draft.purge_seq, since_ms)
 
     async def _copy(self, reader: ResponseReader, spool: Spool, flight: Flight) -> bytes | None:
         """Read all of a response for those who read the spool. The content, if it is whole and to be kept."""

@@ -34,6 +34,7 @@ from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
 from atoll.edge.serve import Outcome
 from atoll.edge.tier import Tier
+from atoll.edge.tier_app import TierApp, TierOutcome
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
 from atoll.http.fields import Headers
@@ -86,6 +87,10 @@ class Edge:
         self.bindings = BindingsApp(
             self.limits, store, self.cache_step(_Quiet()), lambda: self.table, lambda: self.origins
         )
+
+    def tier_app(self) -> TierApp:
+        """What answers other workers' caches."""
+        return TierApp(self.limits, self.cache_step(TierOutcome()), lambda: self.table)
 
     def cache_step(self, outcome: Outcome) -> CacheStep:
         """A cache step that tells `outcome`; all share what is stored and what is on its way."""

@@ -16,6 +16,7 @@ from atoll.edge.finish import HIT, STALE
 from atoll.edge.relay import body_length, relay, without_length
 from atoll.edge.serving import Arriving, Content, InFile, InMemory, InParts
 from atoll.edge.spool import Spool
+from atoll.edge.tier import FROM_CLIENT, PURGE_SEQ
 from atoll.edge.visit import Visit
 from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers, get
@@ -81,7 +82,7 @@ class Server:
         planned = plan(
             exchange.method, exchange.headers, entry.status, entry.headers, length, boundary(exchange)
         )
-        fields = [*planned.headers, (b"age", rules.age_value(age_s(entry)))]
+        fields = [*planned.headers, (b"age", rules.age_value(age_s(entry))), *_seq(visit, entry.purge_seq)]
         headers = self._outcome.headers(exchange, fields, verdict, cache_status, origin_ms)
         body = entry.body
         if isinstance(body, bytes) and entry.partial is None and (planned.length or 0) <= _AT_ONCE:
@@ -103,6 +104,7 @@ class Server:
         spool: Spool,
         verdict: bytes,
         cache_status: bytes,
+        purge_seq: int,
         origin_ms: float = 0.0,
     ) -> None:
         """Answer from a response that has begun to arrive; `fields` are its own."""
@@ -110,7 +112,8 @@ class Server:
         planned = plan(
             exchange.method, exchange.headers, code, without_length(fields), spool.length, boundary(exchange)
         )
-        headers = self._outcome.headers(exchange, planned.headers, verdict, cache_status, origin_ms)
+        kept = [*planned.headers, *_seq(visit, purge_seq)]
+        headers = self._outcome.headers(exchange, kept, verdict, cache_status, origin_ms)
         self.behind(self._stream(exchange, planned, headers, Arriving(spool), verdict))
 
     def whole(
@@ -120,6 +123,7 @@ class Server:
         body: bytes,
         verdict: bytes,
         cache_status: bytes,
+        purge_seq: int,
         origin_ms: float,
     ) -> None:
         """Answer from a response that has arrived as a whole."""
@@ -129,7 +133,8 @@ class Server:
             length = body_length(reader.headers) or 0
         fields = without_length(reader.headers)
         planned = plan(exchange.method, exchange.headers, reader.status, fields, length, boundary(exchange))
-        headers = self._outcome.headers(exchange, planned.headers, verdict, cache_status, origin_ms)
+        kept = [*planned.headers, *_seq(visit, purge_seq)]
+        headers = self._outcome.headers(exchange, kept, verdict, cache_status, origin_ms)
         if (planned.length or 0) > _AT_ONCE:
             self.behind(self._stream(exchange, planned, headers, InMemory(body), verdict))
             return
@@ -154,6 +159,11 @@ class Server:
             if isinstance(content, Arriving):
                 content.leave()
         self._outcome.done(exchange, planned.status, size, verdict)
+
+
+def _seq(visit: Visit, purge_seq: int) -> Headers:
+    """What a peer that stores the answer has to know: which purges it had heard of."""
+    return [] if visit.hop == FROM_CLIENT else [(PURGE_SEQ, b"%d" % purge_seq)]
 
 
 def boundary(exchange: Exchange) -> bytes:

@@ -24,6 +24,7 @@ from atoll.edge.clock import Clock
 from atoll.edge.door import Door, policies
 from atoll.edge.log import AccessLog
 from atoll.edge.pipeline import Edge
+from atoll.edge.tier import Tier
 from atoll.errors import AtollError
 from atoll.http.accept import Listener
 from atoll.http.tls import CertificateStore
@@ -50,7 +51,8 @@ class Worker:
         clock = Clock()
         self.log = AccessLog(paths.logs / f"{self._pop.code}-access.log", clock)
         capacity = int(config.options.get("cache_bytes", CACHE_BYTES))
-        self.edge = Edge(snapshot, self.log, Store(capacity), clock)
+        tier = Tier(config.index, lambda pop, index: str(paths.pop_run(pop) / f"tier-{index}.sock"))
+        self.edge = Edge(snapshot, self.log, Store(capacity), clock, tier)
         self.listeners: list[Listener] = []
         self.certificates: CertificateStore | None = None
         self._stopped = asyncio.Event()
@@ -65,6 +67,8 @@ class Worker:
             self.certificates = CertificateStore(paths.ca / "leaf", "localhost", paths.certificates)
             self.certificates.apply(policies(self.edge.table))
             self.listeners.append(Listener(self._door(), sockets["https"], self.certificates))
+        if "tier" in sockets:
+            self.listeners.append(Listener(self.edge.tier_app(), sockets["tier"], trusted=True))
         if "bindings" in sockets:
             self.listeners.append(Listener(self.edge.bindings, sockets["bindings"], trusted=True))
 

@@ -89,7 +89,13 @@ class PopSupervisor:
         address = self._pop.address
         http = self._hold(listen_tcp(address, self._pop.http_port, shared=True))
         https = self._hold(listen_tcp(address, self._pop.https_port, shared=True))
-        fds = {"http": http.fileno(), "https": https.fileno(), "bindings": bindings.fileno()}
+        tier = self._hold(listen_unix(self._run / f"tier-{index}.sock"))
+        fds = {
+            "http": http.fileno(),
+            "https": https.fileno(),
+            "bindings": bindings.fileno(),
+            "tier": tier.fileno(),
+        }
         return replace(self._role("edge", index), name=f"edge-{index}", fds=fds)
 
     async def _watch_edge(self, index: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.cache.keys import primary_key, related_keys, vary_key
+from atoll.cache.keys import primary_key, related_keys, resolved, vary_key
 from atoll.http.fields import Headers
 
 
@@ -58,6 +58,24 @@ def test_primary_key(scheme: bytes, host: bytes | str, target: bytes, key: bytes
 )
 def test_related_keys(headers: Headers, keys: tuple[bytes, ...]) -> None:
     assert related_keys(b"http", b"a.example", b"/dir/page", headers) == keys
+
+
+@pytest.mark.parametrize(
+    ("reference", "key"),
+    [
+        (b"/b", b"http://a.example/b"),
+        (b"c?d#e", b"http://a.example/dir/c?d"),
+        (b"page", b"http://a.example/dir/page"),
+        (b"http://A.example:80/dir/page", b"http://a.example/dir/page"),
+        (b"https://a.example/dir/page", None),
+        (b"//b.example/", None),
+        (b"http://[broken/b", None),
+        (b"http://\xe9.example/", None),
+        (b"mailto:me", None),
+    ],
+)
+def test_resolved(reference: bytes, key: bytes | None) -> None:
+    assert resolved(b"http://a.example/dir/page", reference) == key
 
 
 @given(st.binary(max_size=40))

@@ -14,6 +14,7 @@ from atoll.http.fields import (
     etag_matches,
     get,
     get_all,
+    is_entity_tag,
     is_token,
     parse_vary,
     strip_hop_by_hop,
@@ -147,6 +148,18 @@ def test_no_hosts(host: bytes) -> None:
 def test_entity_tags(wanted: bytes, etag: bytes, weak: bool, strong: bool) -> None:
     assert etag_matches(wanted, etag, weak=True) is weak
     assert etag_matches(wanted, etag, weak=False) is strong
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *[(value, True) for value in (b'"1"', b'W/"1"', b'""', b'"a,b"', b'"\xe9"', b'"W/"')],
+        *[(value, False) for value in (b"1", b'"1', b'1"', b'w/"1"', b'"a b"', b'"a"b"', b'"1", "2"')],
+        *[(value, False) for value in (b"", b"*", b"W/1", b' "1"', b'"1"\n', b'W/ "1"', b'"\x7f"')],
+    ],
+)
+def test_what_one_entity_tag_is(value: bytes, expected: bool) -> None:
+    assert is_entity_tag(value) is expected
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from atoll.config.admission import AdmissionSpec
+from atoll.config.geo import GeoDatabaseSpec
 from atoll.config.tls import USUAL, TlsSpec
 
 DEFAULT_TENANT = "default"
@@ -66,6 +68,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
     refresh_ahead_s: int = 0  # renew behind what is asked for when it has only so long to live
     stale_while_revalidate_s: int = 0  # for responses that do not say it themselves
     stale_if_error_s: int = 86_400  # serve stale this long past freshness when no origin answers
+    admission: AdmissionSpec | None = None  # who may ask, and what browsers are told
 
 
 class SiteSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +127,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     sites: tuple[SiteSpec, ...]
     default_site: str  # SiteSpec.name served on `<city>.localhost`
     development: bool = True  # 404 pages name the known hosts
+    geo: GeoDatabaseSpec | None = None  # where clients are; without it only the lab's own are known
 
 
 class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -139,6 +139,9 @@ class Question:
 
     def fail(self, exchange: Exchange, error: RemoteError) -> None:
         """There is no response: say so."""
+        if error.status == 413:  # the client's doing
+            self._edge.fail(exchange, error)
+            return
         self._edge.fail(exchange, RemoteError(f"the function did not answer: {error.message}", 503))
 
 

@@ -119,6 +119,7 @@ class RequestBody:
 
     `trailers` are set before its end, without those that would change what the head has said. `on_wanted`
     is called when somebody begins to take it, if it is not complete by then: a client may wait for leave.
+    More than `limit` bytes, where a route has one, and it fails.
     """
 
     __slots__ = (
@@ -128,6 +129,7 @@ class RequestBody:
         "buffered",
         "complete",
         "failed",
+        "limit",
         "on_flow",
         "on_wanted",
         "received",
@@ -145,6 +147,12 @@ class RequestBody:
         self.on_flow: Callable[[], None] | None = None  # the engine looks at `buffered` again
         self.on_wanted: Callable[[], None] | None = None
         self.trailers: Headers = []
+        self.limit: int | None = None
+
+    @property
+    def too_long(self) -> bool:
+        """Whether more has come than the route takes."""
+        return self.limit is not None and self.received > self.limit
 
     def full(self, limit: int) -> bool:
         """Whether no more of it should be read for now."""
@@ -179,7 +187,9 @@ class RequestBody:
     def feed(self, data: bytes) -> None:
         """A piece has arrived."""
         self.received += len(data)
-        if self._sink is not None:
+        if self.limit is not None and self.received > self.limit:
+            self.fail()
+        elif self._sink is not None:
             self._sink.body_data(data)
         else:
             self._chunks.append(data)
@@ -187,6 +197,8 @@ class RequestBody:
 
     def end(self) -> None:
         """The body is complete."""
+        if self.too_long:
+            return  # it has failed
         self.complete = True
         if self._sink is not None:
             self._sink.body_end()

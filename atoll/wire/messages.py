@@ -66,6 +66,7 @@ class EdgeStats(_Message, frozen=True, kw_only=True):
     cache_bytes: int
     cache_objects: int
     origins_up: dict[str, bool] = {}
+    refused: dict[str, int] = {}  # "<host><route path> <rule>" to requests; "(dry run)" behind it on trial
     handshakes: int = 0  # of TLS, done
     handshakes_resumed: int = 0  # of those
     handshakes_failed: int = 0

@@ -12,6 +12,7 @@ go elsewhere at once, and it gets no more time than a check has, unless it is th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,10 +20,20 @@ from atoll.config.spec import NetworkSpec, OriginSpec, PoolSpec, PopSpec
 from atoll.errors import AtollError, RemoteError
 from atoll.http.exchange import RequestBody
 from atoll.http.fields import Headers
-from atoll.http.upstream import REPEATABLE, ResponseReader, UpstreamPool, fetch, render_request
+from atoll.http.upstream import (
+    REPEATABLE,
+    ResponseReader,
+    Terms,
+    UpstreamPool,
+    fetch,
+    known_length,
+    render_request,
+    render_upgrade,
+)
 from atoll.internet.geography import great_circle_km
 
 _RETRY_STATUS: Final = frozenset((502, 503, 504))
+Inform = Callable[[int, Headers], None]
 _DEFAULT_POOL: Final = PoolSpec(name="", origins=())
 
 
@@ -102,8 +113,15 @@ class Origins:
         host: bytes,
         headers: Headers,
         body: RequestBody | None,
+        *,
+        upgrade: bytes = b"",
+        inform: Inform | None = None,
     ) -> tuple[ResponseReader, str]:
         """The response of the first origin of a pool that gives one, and that origin's host.
+
+        With `upgrade`, the name of a protocol, the origin is asked to go on with it; if it does, the response
+        is 101 and `body` is what it is sent from then on. `inform` is called with interim responses, e.g.
+        `Stream.inform`.
 
         Raises:
             RemoteError: no origin answered; the message is the last one's.
@@ -112,7 +130,11 @@ class Origins:
         if found is None:
             raise RemoteError(f"no pool named {pool_name}", 502)
         pool, order = found
-        request = render_request(method, target, host, headers, body)
+        if upgrade:
+            request = render_upgrade(target, host, headers, upgrade)
+        else:
+            request = render_request(method, target, host, headers, body)
+        terms = Terms(length=known_length(headers) if body is not None else None, upgrade=upgrade)
         repeatable = body is None and method in REPEATABLE
         last = RemoteError("the pool has no origins", 502)
         candidates = self._candidates(order)
@@ -120,7 +142,7 @@ class Origins:
             final = position == len(candidates) - 1 or not repeatable
             patience_s = pool.response_timeout_s if origin.up or final else pool.health_timeout_s
             try:
-                reader = await fetch(origin.pool, request, body, patience_s)
+                reader = await fetch(origin.pool, request, body, patience_s, terms=terms, inform=inform)
             except RemoteError as error:
                 if error.status != 400:  # the client's own doing says nothing about the origin
                     origin.observe(False, pool)
@@ -153,7 +175,8 @@ class Origins:
         if origin is None:
             raise RemoteError(f"{host} is not in the network's name table", 530)
         request = render_request(method, target, authority, headers, body)
-        return await fetch(origin.pool, request, body, timeout_s)
+        terms = Terms(length=known_length(headers) if body is not None else None)
+        return await fetch(origin.pool, request, body, timeout_s, terms=terms)
 
     def _order(self, pool: PoolSpec) -> list[Origin]:
         origins = [self.by_host[host] for host in pool.origins if host in self.by_host]

@@ -37,23 +37,32 @@ async def writable(stream: Stream) -> None:
 
 
 async def relay(reader: ResponseReader, stream: Stream, headers: Headers) -> None:
-    """The whole response from `reader` to `stream`, its head being `headers`."""
+    """The whole response from `reader` to `stream`, its head being `headers`.
+
+    After a 101 that is whatever the origin says in the protocol that was asked for, until it has no more to
+    say; what the client says goes to the origin by itself.
+    """
     stream.start(reader.status, without_length(headers), body_length(reader.headers))
     await pass_on(stream, (), reader)
 
 
 async def pass_on(stream: Stream, pieces: Iterable[bytes], reader: ResponseReader | None) -> None:
-    """The rest of a body: `pieces`, then what `reader` has, as fast as `stream` takes it."""
+    """The rest of a body: `pieces`, then what `reader` has, as fast as `stream` takes it.
+
+    A client that leaves ends it, also while nothing comes.
+    """
+    if reader is not None:
+        stream.on_gone(reader.abandon)
     try:
         for data in pieces:
             stream.write(data)
-            await writable(stream)
+            await _writable_again(stream, reader)
         while reader is not None and (data := await reader.read()):
             if stream.gone:
                 reader.cancel()
                 return
             stream.write(data)
-            await writable(stream)
+            await _writable_again(stream, reader)
     except RemoteError:
         stream.abort()
         return
@@ -61,4 +70,11 @@ async def pass_on(stream: Stream, pieces: Iterable[bytes], reader: ResponseReade
         if reader is not None:
             reader.cancel()
         raise
-    stream.finish()
+    stream.finish((reader.trailers if reader is not None else None) or None)
+
+
+async def _writable_again(stream: Stream, reader: ResponseReader | None) -> None:
+    if stream.congested() and not stream.gone:
+        await writable(stream)
+        if reader is not None:
+            stream.on_gone(reader.abandon)

@@ -111,6 +111,14 @@ def test_joining_keeps_apart_what_has_gaps() -> None:
     assert b"".join(partial.pieces(0, 100)) == b"x" * (MAX_SEGMENTS + 1)
 
 
+def test_joining_ends_where_a_piece_is_large_enough() -> None:
+    partial = Partial(None)
+    for at in range(MAX_SEGMENTS):
+        partial = partial.add(at, b"x")
+    partial = partial.add(MAX_SEGMENTS, b"y" * 16)  # 80 bytes by now: a sixteenth of them is 5
+    assert [len(segment.data) for segment in partial.segments] == [*[5] * 12, 4 + 16]
+
+
 def test_joining_leaves_large_pieces_alone() -> None:
     large = bytes(1000)
     partial = Partial(None).add(0, large)

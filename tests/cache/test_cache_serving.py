@@ -147,6 +147,8 @@ def test_usable_on_error(
         # §5.4
         ([(b"pragma", b"no-cache")], CacheControl(no_cache=True)),
         ([(b"pragma", b"x, No-Cache\t")], CacheControl(no_cache=True)),
+        ([(b"pragma", b"x,no-cache")], CacheControl(no_cache=True)),
+        ([(b"pragma", b"x no-cache")], CacheControl()),
         ([(b"pragma", b"x"), (b"pragma", b"no-cache")], CacheControl(no_cache=True)),
         ([(b"pragma", b"no-cache2")], CacheControl()),
         ([(b"pragma", b"no-cache"), (b"cache-control", b"max-age=5")], CacheControl(max_age=5)),

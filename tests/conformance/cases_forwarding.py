@@ -25,6 +25,7 @@ from conformance_case import (
     origin_saw_body,
     origin_saw_some,
     present,
+    stale,
     status,
     within,
 )
@@ -129,7 +130,7 @@ T.good(
 
 # --- the absolute form (RFC 9112 §3.2.2)
 
-MESSAGE.must(
+MESSAGE.good(
     "3.2.2",
     "absolute-form-host",
     "in the absolute form the target's host counts, not Host",
@@ -140,7 +141,7 @@ MESSAGE.must(
     "3.2.2",
     "absolute-form-poison",
     "nor does Host change what is stored then",
-    ask(ok(FRESH, reflects="host"), status(200), target="{url}", host="evil.example"),
+    ask(ok(FRESH, reflects="host"), matches(rb"(?!.*evil).*"), target="{url}", host="evil.example"),
     ask(ok(FRESH, reflects="host"), matches(rb"(?!.*evil).*")),
 )
 
@@ -230,7 +231,7 @@ CACHE.good(
     "4",
     "collapse-stale",
     "also when something stale is stored",
-    first(ok(FRESH, "Age: 7200", TAG)),
+    stale(TAG),
     ask(ok(FRESH, 'ETag: "b"', delay_s=0.5), count(1), status(200), times=10),
 )
 CACHE.good(

@@ -109,6 +109,7 @@ for field in ("Location", "Content-Location"):
             body=b"x",
         ),
         ask(hit(), suffix="/other"),
+        firm=True,
     )
     T.good(
         "4.4",

@@ -15,6 +15,7 @@ from conformance_case import (
     ok,
     origin_saw,
     revalidated,
+    stale,
     status,
     unchanged,
 )
@@ -23,7 +24,6 @@ T: Final = Chapter("9111")
 CHAPTERS: Final = (T,)
 FRESH: Final = "Cache-Control: max-age=3600"
 AGED: Final = "Age: 1800"
-STALE: Final = ("Cache-Control: max-age=3600", "Age: 7200", 'ETag: "a"')
 TAG: Final = 'ETag: "a"'
 
 
@@ -109,11 +109,11 @@ T.good(
         origin_saw("If-None-Match", '"a"'),
     ),
 )
-T.must(
+T.good(
     "5.2.1.5",
     "request-no-store-keeps-out",
     "what no-store brings answers nobody, also where something stale is stored",
-    first(ok(*STALE)),
+    stale(TAG),
     ask(ok(FRESH), "Cache-Control: no-store", miss()),
     ask(ok(FRESH), miss()),
 )
@@ -137,7 +137,7 @@ T.good(
     "5.2.1.7",
     "only-if-cached-stale",
     "only-if-cached: 504 when what is stored is stale",
-    first(ok(*STALE)),
+    stale(TAG),
     ask(ok(FRESH), "Cache-Control: only-if-cached", status(504), count(0)),
 )
 T.good(

@@ -18,6 +18,7 @@ from conformance_case import (
     ok,
     origin_method,
     present,
+    stale,
     status,
 )
 
@@ -154,7 +155,7 @@ T.must(
     "5.2.2.5",
     "response-no-store-replaces-nothing",
     "a no-store response to one request does not answer the next, although an older one is stored",
-    first(ok("Cache-Control: max-age=3600", "Age: 7200", 'ETag: "a"')),
+    stale('ETag: "a"'),
     ask(ok("Cache-Control: no-store"), miss()),
     ask(ok("Cache-Control: no-store"), miss()),
 )
@@ -217,7 +218,7 @@ T.must(
 # --- requests that forbid (§3.5, §5.2.1.5)
 
 SECRET: Final = "Authorization: Basic b3BlbjpzZXNhbWU="
-T.must(
+T.good(
     "5.2.1.5",
     "request-no-store",
     "the response to a request with no-store is not stored",
@@ -323,7 +324,7 @@ T.must(
     "3.3",
     "incomplete-keeps-the-old",
     "a cut answer to a revalidation leaves nothing that passes as whole",
-    first(ok("Cache-Control: max-age=3600", "Age: 7200", 'ETag: "a"')),
+    stale('ETag: "a"'),
     ask(ok(FRESH, 'ETag: "b"', body=b"x" * 100, cut=40), status(0, 200, 500, 502, 503, 504)),
     ask(ok(FRESH, 'ETag: "b"'), miss()),
 )

@@ -16,7 +16,7 @@ Nothing in here touches a clock or a socket.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -56,6 +56,7 @@ class Check(msgspec.Struct, frozen=True):
     subject: Subject
     name: str = ""
     value: Any = None
+    given: bool = False  # what the row builds on: where it does not hold the row cannot be tried
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
     setup: bool = False  # a failure here says that the case could not be tried
     wait_s: float = 0.0  # before the step
+    rest_s: float = 0.0  # after the step
     times: int = 1  # equal requests at once
     behind: bool = False  # the next step begins as soon as the origin has begun to answer this one
     leave_s: float = 0.0  # the client goes away after this long, without waiting for the end
@@ -128,6 +130,14 @@ def ask(*parts: str | Answer | Check | tuple[Check, ...], **more: Any) -> Step:
 def first(*parts: str | Answer | Check | tuple[Check, ...], **more: Any) -> Step:
     """A step that only prepares the ones after it."""
     return ask(*parts, setup=True, **more)
+
+
+GONE_STALE_S: Final = 2.1  # after max-age=1, whatever fraction of a second Date has lost
+
+
+def stale(*lines: str, request: tuple[str, ...] = (), **more: Any) -> Step:
+    """A step that leaves a response behind that was fresh for a second and is no more."""
+    return first(ok("Cache-Control: max-age=1", *lines, **more), *request, rest_s=GONE_STALE_S)
 
 
 # --- what is expected
@@ -267,15 +277,27 @@ def said(**parameters: Any) -> Check:
 
 
 class Chapter:
-    """The rows of one RFC, in the order in which they are added."""
+    """The rows of one RFC, in the order in which they are added.
+
+    No cache has to store anything: in a row that must hold, that something stored is used is only given,
+    unless the row is `firm` about it.
+    """
 
     def __init__(self, rfc: str) -> None:
         self.rfc = rfc
         self.cases: list[Case] = []
 
-    def must(self, section: str, name: str, title: str, *steps: Step, atoll_only: bool = False) -> None:
+    def must(
+        self,
+        section: str,
+        name: str,
+        title: str,
+        *steps: Step,
+        atoll_only: bool = False,
+        firm: bool = False,
+    ) -> None:
         """A row without which the cache is wrong."""
-        self._add(section, name, title, steps, "required", atoll_only)
+        self._add(section, name, title, steps if firm else _given(steps), "required", atoll_only)
 
     def good(self, section: str, name: str, title: str, *steps: Step, atoll_only: bool = False) -> None:
         """A row without which the cache asks the origin more often, or says less, than it might."""
@@ -288,14 +310,32 @@ class Chapter:
     def _add(
         self, section: str, name: str, title: str, steps: tuple[Step, ...], level: Level, atoll_only: bool
     ) -> None:
-        self.cases.append(
-            Case(
-                id=name,
-                title=title,
-                rfc=self.rfc,
-                section=section,
-                level=level,
-                steps=steps,
-                atoll_only=atoll_only,
-            )
+        row = Case(
+            id=name,
+            title=title,
+            rfc=self.rfc,
+            section=section,
+            level=level,
+            steps=steps,
+            atoll_only=atoll_only,
         )
+        self.cases.append(row)
+
+
+def _given(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return tuple(
+        msgspec.structs.replace(
+            step,
+            checks=tuple(
+                msgspec.structs.replace(check, given=True) if _uses_stored(check) else check
+                for check in step.checks
+            ),
+        )
+        for step in steps
+    )
+
+
+def _uses_stored(check: Check) -> bool:
+    return (check.subject == "count" and check.value == (0, 0)) or (
+        check.subject == "from" and check.value > 0
+    )

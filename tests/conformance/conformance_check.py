@@ -47,7 +47,9 @@ def failures(step: Step, number: int, seen: Seen) -> list[Failure]:
             complaint = _JUDGES[check.subject](check, response, seen)
             if complaint is not None:
                 what = f"{check.subject} {check.name}".strip()
-                found.append(Failure(number, what, _expected(check, seen), complaint, step.setup))
+                found.append(
+                    Failure(number, what, _expected(check, seen), complaint, step.setup or check.given)
+                )
                 break
     return found
 

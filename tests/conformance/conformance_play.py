@@ -64,7 +64,9 @@ class Player:
             return result
 
         # Those that wait come first, so that the others fill the time.
-        order = sorted(range(len(cases)), key=lambda index: -sum(s.wait_s for s in cases[index].steps))
+        order = sorted(
+            range(len(cases)), key=lambda index: -sum(s.wait_s + s.rest_s for s in cases[index].steps)
+        )
         tasks = {index: asyncio.ensure_future(one(cases[index])) for index in order}
         await asyncio.gather(*tasks.values())
         return [tasks[index].result() for index in range(len(cases))]
@@ -85,6 +87,7 @@ class Player:
                 waiting.append((number, step, task))
                 continue
             found += await self._judge(case, script, number, step, task)
+            await asyncio.sleep(step.rest_s)
         for number, step, task in waiting:
             found += await self._judge(case, script, number, step, task)
         del self._origin.scripts[key]

@@ -24,11 +24,19 @@ def complaints(results: Iterable[Result]) -> list[str]:
     return lines
 
 
+def counts(result: Result) -> bool:
+    """Whether a row says something about the cache: see `sections`."""
+    return result.case.level != "required" or result.outcome != "unmet"
+
+
 def sections(results: Iterable[Result]) -> dict[tuple[str, str], tuple[int, int]]:
-    """`(rfc, section)` (its first two numbers) to rows that hold and all rows; choices are left out."""
+    """`(rfc, section)` (its first two numbers) to rows that hold and all rows; choices are left out.
+
+    So is a row that must hold and could not be tried: a cache that does not do a thing does not do it wrong.
+    """
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for result in results:
-        if result.case.level == "check":
+        if result.case.level == "check" or not counts(result):
             continue
         key = (result.case.rfc, ".".join(result.case.section.split(".")[:2]))
         good, total = found.get(key, (0, 0))
@@ -40,7 +48,7 @@ def totals(results: Sequence[Result]) -> dict[str, tuple[int, int]]:
     """Level to rows that hold (or are answered with yes) and all rows."""
     found: dict[str, tuple[int, int]] = {}
     for level in ("required", "optimal", "check"):
-        rows = [result for result in results if result.case.level == level]
+        rows = [result for result in results if result.case.level == level and counts(result)]
         found[level] = (sum(result.outcome in ("pass", "yes") for result in rows), len(rows))
     return found
 

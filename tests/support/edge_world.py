@@ -121,6 +121,8 @@ class Server:
             return False
         if fields.get(b"transfer-encoding") == b"chunked":
             asked = asked._replace(body=await reader.readuntil(b"0\r\n\r\n"))
+        elif b"content-length" in fields:
+            asked = asked._replace(body=await reader.readexactly(int(fields[b"content-length"])))
         self.asked.append(asked)
         if self.hold is not None:
             await self.hold.wait()

@@ -16,6 +16,7 @@ from atoll.cache.eviction import Node, S3Fifo
 from atoll.cache.keys import vary_key
 from atoll.cache.partial import Partial
 from atoll.cache.purge import Place, PurgeLog, Verdict
+from atoll.config.purge import Selector
 from atoll.http.fields import CacheControl, Headers, get
 
 DEFAULT_CAPACITY: Final = 256 * 1024 * 1024
@@ -120,7 +121,8 @@ class Entry:
         self.softened = False
         self.etag = get(headers, b"etag")
         self.last_modified = get(headers, b"last-modified")
-        self.size = self._cost()
+        self.size = 0
+        self.weigh()
         self.stored_seq = 0
         self.variant = Variant((), b"")
         self.live = False
@@ -131,13 +133,82 @@ class Entry:
         """Whether its content is."""
         return isinstance(self.body, bytes)
 
-    def _cost(self) -> int:
+    def weigh(self) -> None:
+        """Work out its size in memory, all overhead included."""
         fields = sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in self.headers)
         names = sum(map(len, self.vary)) + sum(map(len, self.place.tags))
         held = len(self.body) if isinstance(self.body, bytes) else 0
         if self.partial is not None:
             held += self.partial.size
-        return held + fields + names + ENTRY_OVERHEAD
+        self.size = held + fields + names + ENTRY_OVERHEAD
+
+
+class ContentWriter(Protocol):
+    """Long content on its way to where it is kept."""
+
+    def write(self, data: bytes) -> None:
+        """Append; raises `OSError` when it cannot be kept."""
+
+    def read(self, start: int, end: int) -> bytes:
+        """What has been written from `start` to before `end`; raises `OSError`."""
+
+    def commit(self, began_epoch: int) -> bool:
+        """It is whole: whether it is stored. `began_epoch` as for `Store.put`."""
+
+    def abandon(self) -> None:
+        """It never will be."""
+
+
+class Cache(Protocol):
+    """What the edge keeps responses in: `Store`, or `atoll.cache.levels.Levels`."""
+
+    capacity: int
+    max_object: int
+
+    @property
+    def log(self) -> PurgeLog:
+        """What has been purged."""
+
+    @property
+    def purge_epoch(self) -> int:
+        """See `Store`."""
+
+    @property
+    def bytes_used(self) -> int:
+        """See `Store`."""
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, primary: bytes) -> bool: ...
+
+    def vary_of(self, primary: bytes) -> tuple[bytes, ...]:
+        """See `Store`."""
+
+    def get(self, primary: bytes, request: Headers) -> Entry | None:
+        """See `Store`."""
+
+    def variants(self, primary: bytes) -> list[Entry]:
+        """See `Store`."""
+
+    def put(self, primary: bytes, request: Headers, entry: Entry, began_epoch: int | None = None) -> bool:
+        """See `Store`."""
+
+    def renew(self, primary: bytes, variant: Variant, entry: Entry, began_epoch: int | None = None) -> bool:
+        """See `Store`."""
+
+    def writer(
+        self, primary: bytes, request: Headers, entry: Entry, length: int | None
+    ) -> ContentWriter | None:
+        """See `Store`."""
+
+    def purge(self, primary: bytes) -> int:
+        """See `Store`."""
+
+    def apply_purge(self, seq: int, selector: Selector) -> bool:
+        """See `Store`."""
+
+    def dropped_since(self, primary: bytes, epoch: int | None) -> bool:
+        """See `Store`."""
 
 
 class _Resource:
@@ -178,6 +249,7 @@ class Store:
         log: PurgeLog | None = None,
     ) -> None:
         self.capacity = capacity  # bytes
+        self.max_object = min(max_object, capacity // 8)
         self.log = PurgeLog() if log is None else log
         self.purge_epoch = 0  # of what this worker has dropped
         self._policy: S3Fifo[Key] = S3Fifo(capacity, max_object)
@@ -254,7 +326,7 @@ class Store:
         self, primary: bytes, variant: Variant, entry: Entry, began_epoch: int | None = None
     ) -> bool:
         """`put`, in the place of a variant that is known."""
-        if began_epoch is not None and self._purged_since(primary, began_epoch):
+        if self.dropped_since(primary, began_epoch):
             return False
         if self.log.verdict(entry.place, entry.purge_seq) is Verdict.GONE:
             return False
@@ -295,7 +367,28 @@ class Store:
         self._policy.clear()
         return count
 
-    def _purged_since(self, primary: bytes, epoch: int) -> bool:
+    def renew(self, primary: bytes, variant: Variant, entry: Entry, began_epoch: int | None = None) -> bool:
+        """Put `entry`, the same content with new fields, in the place of a variant that is known."""
+        return self.put_variant(primary, variant, entry, began_epoch)
+
+    def writer(
+        self, primary: bytes, request: Headers, entry: Entry, length: int | None
+    ) -> ContentWriter | None:
+        """Where content too long for memory goes; None, as there is nothing but memory."""
+        return None
+
+    def apply_purge(self, seq: int, selector: Selector) -> bool:
+        """A purge of the whole network. False when it had been applied before."""
+        return self.log.add(seq, selector)
+
+    def forget(self, primary: bytes, variant: Variant) -> None:
+        """Drop one variant, if it is there."""
+        self._drop((primary, variant))
+
+    def dropped_since(self, primary: bytes, epoch: int | None) -> bool:
+        """Whether this URL has been purged here since `purge_epoch` was `epoch`; None has never been."""
+        if epoch is None:
+            return False
         return max(self._forgotten_epoch, self._purged.get(primary, 0)) > epoch
 
     def _insert(self, key: Key, entry: Entry) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from atoll.cache import keys, rules
-from atoll.cache.store import Store
+from atoll.cache.store import Cache
 from atoll.edge.accept import accept_headers, forwarded
 from atoll.edge.cached import CacheStep
 from atoll.edge.keeping import Asked, Draft, judge
@@ -44,7 +44,7 @@ class BindingsApp:
     def __init__(
         self,
         limits: Limits,
-        store: Store,
+        store: Cache,
         cache: CacheStep,
         table: Callable[[], Table],
         origins: Callable[[], Origins],

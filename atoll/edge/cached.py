@@ -14,7 +14,7 @@ from typing import Final
 
 from atoll.cache import keys, rules, status
 from atoll.cache.ranges import Span
-from atoll.cache.store import Entry, Store
+from atoll.cache.store import Cache, Entry
 from atoll.config.spec import RouteSpec
 from atoll.edge.answer import plan
 from atoll.edge.behind import Behind
@@ -38,7 +38,7 @@ class CacheStep:
     """Cache lookups and fills of one worker, for one kind of asker; `flights` are the worker's."""
 
     def __init__(
-        self, pop: str, store: Store, behind: Behind, outcome: Outcome, flights: Flights, lease: Lease
+        self, pop: str, store: Cache, behind: Behind, outcome: Outcome, flights: Flights, lease: Lease
     ) -> None:
         self._pop = pop
         self._store = store

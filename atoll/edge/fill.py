@@ -11,14 +11,14 @@ from typing import Final
 
 from atoll.cache import ranges, rules, status
 from atoll.cache.keys import vary_key
-from atoll.cache.store import Entry, Store
+from atoll.cache.store import Cache, ContentWriter, Entry
 from atoll.edge.behind import Behind, Fetched
 from atoll.edge.finish import BYPASS, MISS, STALE
 from atoll.edge.flight import Flight, Flights
 from atoll.edge.keeping import Asked, Draft, Refused, judge, renewed, stale_from
 from atoll.edge.relay import body_length
 from atoll.edge.serve import Server, age_s
-from atoll.edge.spool import Spool
+from atoll.edge.spool import MEMORY, Spool
 from atoll.edge.visit import Visit
 from atoll.errors import RemoteError
 from atoll.http.fields import Headers, get
@@ -32,7 +32,7 @@ MAX_CANDIDATES: Final = 8
 class Filler:
     """Fetches of one worker."""
 
-    def __init__(self, pop: str, store: Store, behind: Behind, flights: Flights, server: Server) -> None:
+    def __init__(self, pop: str, store: Cache, behind: Behind, flights: Flights, server: Server) -> None:
         self._pop = pop
         self._store = store
         self._behind = behind
@@ -85,7 +85,7 @@ class Filler:
             reader = fetched.reader
             if reader.status == 304:
                 await reader.read_all(0)
-                flight.stored = self._renew(visit, asked, candidates, reader) is not None
+                flight.stored = self._renew(visit, asked, entry, candidates, reader) is not None
                 return
             body = await reader.read_all(MAX_OBJECT)
         except RemoteError:
@@ -184,7 +184,7 @@ class Filler:
     ) -> bool:
         """A 304. False when it is about nothing that was asked about."""
         await reader.read_all(0)
-        fresh = self._renew(visit, asked, candidates, reader)
+        fresh = self._renew(visit, asked, whole, candidates, reader)
         if fresh is None and whole is None:
             return False
         flight.stored = fresh is not None
@@ -201,7 +201,12 @@ class Filler:
         return True
 
     def _renew(
-        self, visit: Visit, asked: Asked, candidates: list[Entry], reader: ResponseReader
+        self,
+        visit: Visit,
+        asked: Asked,
+        whole: Entry | None,
+        candidates: list[Entry],
+        reader: ResponseReader,
     ) -> Entry | None:
         """Renew what a 304 is about; the renewed response that answers the request, None if there is none."""
         picked = rules.select_for_update([entry.headers for entry in candidates], reader.headers)
@@ -213,11 +218,15 @@ class Filler:
                 self._forget_refused(visit, reader, draft)
                 continue
             entry = draft.entry(before.body)
-            if chosen is None:
-                chosen = entry  # the origin chose it for this request, whatever it was stored for
+            if draft.vary == before.vary:
+                self._store.renew(visit.primary, before.variant, entry, asked.began_epoch)
+            elif not self._store.dropped_since(visit.primary, asked.began_epoch):
+                self._store.purge(visit.primary)  # what was stored by another Vary selects wrongly now
+                self._store.put(visit.primary, visit.exchange.headers, entry)
+            if chosen is None and before is not whole:  # the origin chose it, whatever it was stored for
+                entry = draft.entry(before.body)
                 self._store.put(visit.primary, visit.exchange.headers, entry, asked.began_epoch)
-            else:
-                self._store.put_variant(visit.primary, before.variant, entry, asked.began_epoch)
+            chosen = chosen or entry
         return chosen
 
     async def _take(
@@ -226,7 +235,7 @@ class Filler:
         """A whole response: kept if it may be, while it is passed on."""
         draft = judge(asked, reader.status, reader.headers, reader.received_s)
         length = body_length(reader.headers)
-        if isinstance(draft, Draft) and length is not None and length > MAX_OBJECT:
+        if isinstance(draft, Draft) and length is not None and length > self._store.max_object:
             draft = Refused("too large", True)
         forward = self._forward(visit, before)
         since_ms = self._since_ms(asked, reader)
@@ -245,36 +254,52 @@ class Filler:
         )
         body = reader.buffered()
         if body is None:
-            spool = Spool(length)
+            file = self._file(visit, draft, length) if length is not None and length > MEMORY else None
+            spool = Spool(length, file)
             flight.share(draft, spool, vary_key(draft.vary, visit.exchange.headers))
             self._server.arriving(
                 visit, draft.status, reader.headers, spool, MISS, cache_status, draft.purge_seq, since_ms
             )
-            body = await self._copy(reader, spool, flight)
-            if body is not None:
-                self._keep(visit, asked, draft.entry(body), flight)
+            await self._copy(visit, asked, reader, draft, spool, flight)
         else:
-            entry = draft.entry(body)
-            self._keep(visit, asked, entry, flight)
+            self._keep(visit, asked, draft.entry(body), flight)
             self._server.whole(visit, reader, body, MISS, cache_status, draft.purge_seq, since_ms)
 
-    async def _copy(self, reader: ResponseReader, spool: Spool, flight: Flight) -> bytes | None:
-        """Read all of a response for those who read the spool. The content, if it is whole and to be kept."""
+    def _file(self, visit: Visit, draft: Draft, length: int | None) -> ContentWriter | None:
+        return self._store.writer(visit.primary, visit.exchange.headers, draft.entry(b""), length)
+
+    async def _copy(
+        self, visit: Visit, asked: Asked, reader: ResponseReader, draft: Draft, spool: Spool, flight: Flight
+    ) -> None:
+        """Read all of a response for those who read the spool, and store it if it is whole."""
+        arrived = False
         try:
             while data := await reader.read():
                 spool.append(data)
-                if spool.kept and spool.size > MAX_OBJECT:  # longer than anybody said
+                if spool.kept and spool.file is None and spool.size > MEMORY and spool.length is None:
+                    file = self._file(visit, draft, None)
+                    if file is not None:
+                        spool.spill(file)
+                if spool.kept and spool.size > self._store.max_object:  # longer than anybody said
                     spool.give_up()
+                if not spool.kept:
                     self._flights.land(flight)
-                await spool.room()
-                if not (spool.kept or spool.wanted):
-                    reader.cancel()
-                    break
+                    await spool.room()
+                    if not spool.wanted:
+                        reader.cancel()
+                        return
+            arrived = True
         except RemoteError:
             spool.fail()
-            return None
+            return
+        finally:
+            if spool.file is not None and not (spool.kept and arrived):
+                spool.file.abandon()
         spool.end()
-        return spool.whole() if spool.kept else None
+        if spool.kept and spool.file is not None:
+            flight.stored = spool.file.commit(asked.began_epoch)
+        elif spool.kept:
+            self._keep(visit, asked, draft.entry(spool.whole()), flight)
 
     async def _take_part(
         self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader
@@ -334,7 +359,7 @@ class Filler:
                 draft = judge(asked._replace(method=b"GET"), before.status, effect, reader.received_s)
                 after = draft.entry(before.body) if isinstance(draft, Draft) else None
             if after is not None:
-                self._store.put_variant(visit.primary, before.variant, after, asked.began_epoch)
+                self._store.renew(visit.primary, before.variant, after, asked.began_epoch)
         forward = self._forward(visit, before)
         cache_status = status.forward(self._pop, forward, fwd_status=reader.status)
         await self._server.pass_on(visit, reader, MISS, cache_status, self._since_ms(asked, reader))

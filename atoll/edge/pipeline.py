@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, time
 from typing import Final
 
@@ -16,10 +17,13 @@ import msgspec
 
 from atoll.cache import rules
 from atoll.cache.eviction import MAX_FREQ
-from atoll.cache.store import Entry, Store
+from atoll.cache.store import Cache, Entry
+from atoll.config.geo import GeoDatabaseSpec
 from atoll.config.spec import RouteSpec, Snapshot
 from atoll.edge import pages
 from atoll.edge.accept import accept_headers, forwarded
+from atoll.edge.admission.amended import amended_fields
+from atoll.edge.admission.gate import Gate
 from atoll.edge.behind import Behind
 from atoll.edge.bindings import BindingsApp
 from atoll.edge.cached import CacheStep, Lease
@@ -28,6 +32,7 @@ from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, s
 from atoll.edge.flight import Flights
 from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
+from atoll.edge.geo_database import GeoDatabase
 from atoll.edge.hot import MAX_BODY, Hot, HotTable
 from atoll.edge.log import AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
@@ -65,7 +70,7 @@ class Edge:
     """The state of one edge worker."""
 
     def __init__(
-        self, snapshot: Snapshot, log: AccessLog, store: Store, clock: Clock, tier: Tier | None = None
+        self, snapshot: Snapshot, log: AccessLog, store: Cache, clock: Clock, tier: Tier | None = None
     ) -> None:
         self.limits = Limits()
         self.store = store
@@ -79,6 +84,8 @@ class Edge:
         self._tasks: set[asyncio.Task[None]] = set()
         self.lease = Lease(monotonic)
         self.tier = tier
+        self.gate = Gate(self)
+        self._geo_database: GeoDatabase | None = None
         self._load(snapshot)
         self.origins = Origins(snapshot.pop, snapshot.network)
         self._flights = Flights()
@@ -111,7 +118,12 @@ class Edge:
             self._pools.pop(path).close()
 
     def _load(self, snapshot: Snapshot) -> None:
-        table, geo = compile_table(snapshot), GeoTable(snapshot)  # either may refuse: nothing is half applied
+        # Each may refuse: nothing is half applied.
+        table, admission = compile_table(snapshot), self.gate.compile(snapshot)
+        database = self._database(snapshot.network.geo)
+        geo = GeoTable(snapshot, database.find if database is not None else None)
+        self.gate.adopt(admission)
+        self._geo_database = database
         self.snapshot = snapshot
         self.pop = snapshot.pop.code
         self.pop_bytes = self.pop.encode()
@@ -119,6 +131,13 @@ class Edge:
         self.geo = geo
         if self.tier is not None:
             self.tier.apply(snapshot)
+
+    def _database(self, spec: GeoDatabaseSpec | None) -> GeoDatabase | None:
+        """The databases of `spec`: those there are, if they are the same."""
+        if spec is None:
+            return None
+        known = self._geo_database
+        return known if known is not None and known.spec == spec else GeoDatabase(spec)
 
     def drain(self) -> None:
         """Ask clients to go with their next response."""
@@ -133,6 +152,7 @@ class Edge:
             cache_bytes=self.store.bytes_used,
             cache_objects=len(self.store),
             origins_up=self.origins.up(),
+            refused=dict(self.gate.refused),
             **msgspec.structs.asdict(self.counters),
         )
 
@@ -298,6 +318,7 @@ class Edge:
     def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
         kept = without_verdict(entry.headers)
         *fields, (_, member) = finish_headers(kept, self.pop_bytes, HIT, b"atoll-" + self.pop_bytes)
+        fields = amended_fields(exchange.stream, fields)
         head = record_head(b"GET", exchange.authority, exchange.target)
         tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
         return Hot(entry, member, fields, tail, self.store.log)
@@ -392,6 +413,14 @@ class PublicApp:
         if found is None:
             return
         site, route = found
+        if route.admission is None:
+            self._admitted(exchange, site, route)
+        else:
+            edge.gate.admit(exchange, route, partial(self._admitted, exchange, site, route))
+
+    def _admitted(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
+        """What follows once the route's rules, if it has any, have let the request pass."""
+        edge = self.edge
         if route.function:
             edge.call_function(exchange, site, route.function, self.table)
             return

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from typing import Final, Protocol
+from typing import Final
+
+from atoll.cache.store import ContentWriter
 
 MEMORY: Final = 1024 * 1024
 """Bytes kept in memory of content that goes to a file."""
@@ -19,25 +21,15 @@ WINDOW: Final = 2 * 1024 * 1024
 """Bytes that may wait for the slowest reader of content that is not kept."""
 
 
-class SpoolFile(Protocol):
-    """Where long content goes."""
-
-    def write(self, data: bytes) -> None:
-        """Append; raises `OSError` when it cannot be kept."""
-
-    def read(self, start: int, end: int) -> bytes:
-        """What has been written from `start` to before `end`."""
-
-
 class Spool:
     """`length` is the whole content's when it is known; `size` what has come of it."""
 
-    def __init__(self, length: int | None, file: SpoolFile | None = None) -> None:
+    def __init__(self, length: int | None, file: ContentWriter | None = None) -> None:
         self.length = length
         self.size = 0
         self.ended = False
         self.failed = False
-        self._file = file
+        self.file = file
         self._chunks: list[bytes] = []
         self._starts: list[int] = []
         self._first = 0  # offset of the first byte in memory
@@ -47,15 +39,27 @@ class Spool:
         self.kept = True
 
     def append(self, data: bytes) -> None:
-        """The next piece. With a file it raises `OSError` when the file takes no more."""
-        if self._file is not None:
-            self._file.write(data)
+        """The next piece. When the file takes no more of it, it is given up."""
+        if self.file is not None and self.kept:
+            try:
+                self.file.write(data)
+            except OSError:
+                self.give_up()
         self._starts.append(self.size)
         self._chunks.append(data)
         self.size += len(data)
-        if self._file is not None:
+        if self.file is not None and self.kept:
             self._shrink(self.size - MEMORY)
         self._wake()
+
+    def spill(self, file: ContentWriter) -> None:
+        """From now on it goes to a file, all that has come already first."""
+        self.file = file
+        try:
+            for chunk in self._chunks:
+                file.write(chunk)
+        except OSError:
+            self.give_up()
 
     def give_up(self) -> None:
         """It is not kept any longer: no new readers, and only what the present ones have still to read."""
@@ -101,8 +105,9 @@ class Spool:
         if offset >= self.size:
             return b""
         if offset < self._first:
-            assert self._file is not None
-            return self._file.read(offset, min(offset + limit, self._first))
+            if self.file is None:
+                raise OSError("what comes before is gone")
+            return self.file.read(offset, min(offset + limit, self._first))
         index = bisect_right(self._starts, offset) - 1
         chunk, skip = self._chunks[index], offset - self._starts[index]
         return chunk if skip == 0 and len(chunk) <= limit else chunk[skip : skip + limit]

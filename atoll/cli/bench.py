@@ -116,6 +116,35 @@ def function(rounds: int, seconds: float, as_json: bool) -> None:
     _show(module.run(module.Options(rounds=rounds, seconds=seconds), say), as_json)
 
 
+@bench.command()
+@click.option(
+    "--peers", default="nginx,varnish", show_default=True, help=f"Of {', '.join(PEERS)}; or `none`."
+)
+@click.option("--only", default="", help="An RFC, `9111 4.2`, or a part of a row's id.")
+@json_option
+def conformance(peers: str, only: str, as_json: bool) -> None:
+    """The conformance table: what each cache does in every case, by RFC section.
+
+    Nothing is measured here but behaviour. Exit code 1: Atoll does not pass every row.
+
+    \b
+    Examples:
+      atoll bench conformance --peers nginx,varnish,haproxy,ats
+      atoll bench conformance --only 9213 --json
+    """
+    module = load("conformance")
+    options = module.Options(peers=_names("" if peers == "none" else peers), only=only)
+    report = module.run(options, say)
+    if as_json:
+        print_json(report)
+    else:
+        print_table(*module.table(report))
+        for name, text in {**module.versions(report), **report.left_out}.items():
+            say(f"{name}: {text}")
+    if report.outcomes[module.ATOLL].failed:
+        raise SystemExit(1)
+
+
 def _show(outcome: tuple[Any, Any], as_json: bool) -> None:
     """A report, and exit code 1 when there was something that Atoll did not do right."""
     report, rounds = outcome

@@ -1,4 +1,4 @@
-"""Where addresses are, from databases in MaxMind's format: opened by mapping, opened again when they change.
+"""Where addresses are, from databases in MaxMind's format, which are read again when they change.
 
 Records are read as MaxMind writes them (`country.iso_code`, `autonomous_system_number`), and as others do who
 put text where it is looked for (`country_code`, `asn` as `AS64500`). A file that has become unreadable leaves
@@ -8,6 +8,7 @@ the one there is.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -20,6 +21,7 @@ from atoll.config.geo import GeoDatabaseSpec
 from atoll.edge.geo import Found
 from atoll.errors import AtollError
 
+_PIECE: Final = 1024 * 1024  # bytes
 _HINT: Final = "a database in MaxMind's format (.mmdb), on each PoP's machine"
 _log = logging.getLogger("atoll.edge.geo")
 
@@ -87,7 +89,15 @@ class _File:
 
 
 def _opened(path: Path) -> Reader:
-    reader: Reader = maxminddb.open_database(str(path))
+    """A reader of a copy in memory: were the file itself mapped and cut short, the worker would end."""
+    memory = os.memfd_create(path.name, os.MFD_CLOEXEC)
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_PIECE):
+                os.write(memory, data)
+        reader: Reader = maxminddb.open_database(f"/proc/self/fd/{memory}")
+    finally:
+        os.close(memory)
     return reader
 
 

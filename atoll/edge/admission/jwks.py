@@ -51,7 +51,7 @@ async def _renew(ring: Keyring) -> None:
             document, cache_control = await _get(ring.url)
         ring.fetched(keys_of_set(document), cache_control, time())
     except (RemoteError, TimeoutError) as error:
-        _log.warning("keys of %s were not renewed: %s", ring.url, error or "no answer in time")
+        _log.warning("keys of %s were not renewed: %s", ring.url, str(error) or "no answer in time")
 
 
 async def _get(url: str) -> tuple[bytes, list[bytes]]:

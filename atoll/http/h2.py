@@ -11,20 +11,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import time
-from typing import cast
+from typing import Final, cast
 
 import zttp
 
-from atoll.http.exchange import App, ConnectionInfo, Exchange, HotEntry, RequestBody
+from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
 from atoll.http.fields import GOOD_TARGET, Headers, get, is_token, valid_host
+from atoll.http.h2_credit import Credit
+from atoll.http.h2_frames import FrameWatch
 from atoll.http.h2_stream import H2Stream
-from atoll.http.pace import Inflow, Outflow
+from atoll.http.pace import Outflow
 from atoll.http.trailers import allowed_trailers
 
 _log = logging.getLogger("atoll.http")
 
-_ENHANCE_YOUR_CALM = 0xB
-_REFUSED_STREAM = 0x7
+_NO_ERROR: Final = 0x0
+_PROTOCOL_ERROR: Final = 0x1
+_FLOW_CONTROL_ERROR: Final = 0x3
+_REFUSED_STREAM: Final = 0x7
+_ENHANCE_YOUR_CALM: Final = 0xB
+_LINGER_S: Final = 1.0
+
+_Request = zttp.Request
+_NEED_DATA = zttp.NEED_DATA
 
 
 class H2Connection(asyncio.Protocol):
@@ -40,12 +49,18 @@ class H2Connection(asyncio.Protocol):
         self._streams: dict[int, H2Stream] = {}
         self._parked: dict[int, H2Stream] = {}  # answered, but the client has not made room for all of it
         self._outflow = Outflow()
-        self._inflow = Inflow()
+        self._watch = FrameWatch()
+        self._look = self._watch.look
+        self._credit = Credit()
+        self._no_room = self._credit.closed
+        self._heard = 0  # after the end
         self._last_stream = 0
         self._requests = 0
+        self._most = app.limits.h2_requests
+        self._crowd = app.limits.h2_streams
         self._resets = 0
-        self._control = 0
-        self.sent = 0  # bytes of bodies: each 2 KiB may cost the client a WINDOW_UPDATE
+        self.sent = 0  # bytes of bodies
+        self.pieces = 0  # that they were sent in
         self._goaway = False
         self._batch = False
         self._write_paused = False
@@ -59,12 +74,18 @@ class H2Connection(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
+        if self.closing:
+            self._hear(data)
+            return
         now_s = time()
         self.last_activity_s = now_s
         self._batch = True
         try:
-            self.engine.receive_data(data)
-            self._read_events(now_s)
+            if self._look(data):
+                self._judge_frames()
+            if not self.closing:
+                self.engine.receive_data(data)
+                self._read_events(now_s)
         except zttp.ProtocolError as error:
             self.app.refused(self.info, 400, str(error))
             self.closing = True
@@ -75,10 +96,26 @@ class H2Connection(asyncio.Protocol):
             self._batch = False
         self.flush()
         if self.closing:
-            self.transport.close()
+            self._part()
+
+    def _part(self) -> None:
+        """Nothing more is said. A socket closed with something unread loses what is on its way."""
+        self._batch = True  # for good: there is nothing to flush
+        self._lose_streams()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_S, self.transport.close)
+
+    def _hear(self, data: bytes) -> None:
+        self._heard += len(data)
+        if self._heard > self.app.limits.buffered:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        self._lose_streams()
+
+    def _lose_streams(self) -> None:
         streams, self._streams = self._streams, {}
         self._parked.clear()
         for stream in streams.values():
@@ -108,13 +145,16 @@ class H2Connection(asyncio.Protocol):
         if self.app.draining:
             self.goaway()
         queued = self.transport.get_write_buffer_size() + self._pending()
-        if self._outflow.stuck(queued, now_s, limits.body_timeout_s):
+        if self._outflow.stuck(queued, now_s, limits.body_timeout_s, self.sent - queued):
             self.transport.abort()
+        elif self.closing:
+            return
         elif self.idle():
             if quiet_s > limits.idle_timeout_s or self._goaway:
                 self.transport.close()
-        elif quiet_s > limits.body_timeout_s and any(s.receiving() for s in self._streams.values()):
-            self.transport.abort()
+        else:
+            for stream in list(self._streams.values()):
+                stream.check_upload(now_s)
 
     def _pending(self) -> int:
         """Bytes that the client has made no room for."""
@@ -133,9 +173,9 @@ class H2Connection(asyncio.Protocol):
         next_event = self.engine.next_event
         while True:
             event = next_event()
-            if type(event) is zttp.Request:
+            if type(event) is _Request:
                 self._on_request(event, now_s)
-            elif event is zttp.NEED_DATA:
+            elif event is _NEED_DATA:
                 return
             elif type(event) is zttp.EndOfMessage:
                 self._on_end(event.stream_id, event.trailers)
@@ -143,35 +183,42 @@ class H2Connection(asyncio.Protocol):
                 self._on_data(event.stream_id, event.data)
             elif type(event) is zttp.RstStream:
                 self._on_reset(event.stream_id)
-            elif event is zttp.CONNECTION_CLOSED or type(event) is zttp.GoAway:
-                if event is zttp.CONNECTION_CLOSED:
-                    self.closing = True
-                    return
-            else:
-                self._on_control()
+            elif event is zttp.CONNECTION_CLOSED:
+                self.closing = True
+            elif type(event) is not zttp.GoAway and (self._streams or self._parked):
+                self._wake()  # more room, perhaps
             if self.closing:
                 return
 
     def _on_request(self, event: zttp.Request, now_s: float) -> None:
         stream_id = event.stream_id
-        if self._overfull() or (self._goaway and stream_id > self._last_stream):
-            # GOAWAY told the client to repeat it elsewhere; one that does not read gets no more to read.
+        if (self._parked or self._goaway or len(self._streams) >= self._crowd) and self._refuses(stream_id):
             self.engine.stream(stream_id).reset(_REFUSED_STREAM)
+            self._count_reset()
             return
-        self._last_stream = max(self._last_stream, stream_id)
+        self._last_stream = stream_id  # the engine lets no number go back
         self._requests += 1
-        headers = cast(Headers, event.headers)
+        headers: Headers = event.headers  # type: ignore[assignment]  # a list, as always in HTTP/2
         method, target = event.method, event.target
         key = (target, tuple(headers)) if method == b"GET" else None
         entry = self.app.hot(key) if key is not None else None
-        if entry is None or not self._answer_again(stream_id, entry, now_s):
+        prepared = entry.h2(now_s) if entry is not None else None
+        if entry is not None and prepared is not None:
+            self._write_prepared(stream_id, *prepared)
+            self.app.count_hot(self.info, entry, now_s)
+        elif entry is not None and entry.replays:
+            stream = self._streams[stream_id] = H2Stream(self, stream_id, b"GET")
+            entry.replay(self.info, stream, now_s)
+        else:
             self._answer(event, key, method, target, headers, now_s)
-        if self._requests >= self.app.limits.h2_requests:
+        if self._requests >= self._most:
             self.goaway()
 
-    def _overfull(self) -> bool:
-        """Too much is open already, or waits for a client that does not read."""
+    def _refuses(self, stream_id: int) -> bool:
+        """Too much is open already, or waits for a client that does not read, or GOAWAY said: elsewhere."""
         limits, parked = self.app.limits, len(self._parked)
+        if self._goaway and stream_id > self._last_stream:
+            return True
         if len(self._streams) + parked >= limits.h2_streams:
             return True
         return parked > 0 and self._pending() > limits.h2_parked
@@ -201,25 +248,12 @@ class H2Connection(asyncio.Protocol):
 
     def _expect_body(self, exchange: Exchange, event: zttp.Request) -> None:
         exchange.body = body = RequestBody()
-        body.on_flow = self._manage_reading
         stream = self._streams[event.stream_id]
+        body.on_flow = stream.make_room
         if event.end_stream:
             body.complete = True
         elif event.expect_continue:
             body.on_wanted = stream.go_ahead
-
-    def _answer_again(self, stream_id: int, entry: HotEntry, now_s: float) -> bool:
-        """Answer a request that is known; False when that cannot be."""
-        prepared = entry.h2(now_s)
-        if prepared is not None:
-            self._write_prepared(stream_id, *prepared)
-            self.app.count_hot(self.info, entry, now_s)
-            return True
-        if entry.replays:
-            stream = self._streams[stream_id] = H2Stream(self, stream_id, b"GET")
-            entry.replay(self.info, stream, now_s)
-            return True
-        return False
 
     def _write_prepared(self, stream_id: int, fields: Headers, body: bytes) -> None:
         """A response that is there as a whole: no stream of ours is made for it unless it has to wait."""
@@ -270,14 +304,33 @@ class H2Connection(asyncio.Protocol):
             stream.abort()
             return
         body.feed(data)
-        if body.full(self.app.limits.buffered):
-            self._manage_reading()
+        if body.buffered or body.blocked:
+            self.make_room(stream)
 
-    def _manage_reading(self) -> None:
-        """The engine makes room for uploads by itself: what nobody takes can only be left in the socket."""
+    def make_room(self, stream: H2Stream) -> None:
+        """Somebody takes a body, or does not: the client sends more of it, or waits. Others do not."""
+        body = stream.exchange.body if stream.exchange is not None else None
+        if body is None or self.closing:
+            return
+        credit = self._credit
+        if body.full(self.app.limits.buffered):
+            credit.close(stream.id)
+            if credit.overdrawn(stream.id):
+                self._end_with(_FLOW_CONTROL_ERROR, "sends more than it has room for")
+        elif stream.id in credit.closed:
+            self.transport.write(credit.open(stream.id))
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """All bodies together: what waits for its takers may be so much and no more."""
         bodies = [s.exchange.body for s in self._streams.values() if s.exchange is not None]
-        full = any(body is not None and body.full(self.app.limits.buffered) for body in bodies)
-        self._inflow.hold(self.transport, full)
+        waiting = sum(body.buffered for body in bodies if body is not None)
+        if waiting > self.app.limits.h2_uploads:
+            self._credit.close(0)
+            if self._credit.overdrawn(0):
+                self._end_with(_FLOW_CONTROL_ERROR, "sends more than it has room for")
+        elif 0 in self._credit.closed:
+            self.transport.write(self._credit.open(0))
 
     def _on_end(self, stream_id: int, trailers: Headers) -> None:
         stream = self._streams.get(stream_id)
@@ -287,25 +340,35 @@ class H2Connection(asyncio.Protocol):
             stream.exchange.body.end()
 
     def _on_reset(self, stream_id: int) -> None:
-        self._resets += 1
+        """By the client, or by the engine for what the client did (CVE-2023-44487, CVE-2025-8671)."""
         self._parked.pop(stream_id, None)
+        self._credit.forget(stream_id)
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
             stream.lost()
-        if self._resets > self.app.limits.h2_resets:
-            self.app.refused(self.info, 429, "rapid reset")
-            self.goaway(_ENHANCE_YOUR_CALM)
-            self.closing = True
+        self._count_reset()
 
-    def _on_control(self) -> None:
-        self._control += 1
-        allowed = self.app.limits.h2_control + 10 * self._requests + self.sent // 2048
-        if self._control > allowed:
-            self.app.refused(self.info, 429, "control frame flood")
-            self.goaway(_ENHANCE_YOUR_CALM)
-            self.closing = True
-        elif self._streams or self._parked:
-            self._wake()
+    def _count_reset(self) -> None:
+        self._resets += 1
+        if self._resets > self.app.limits.h2_resets:
+            self._end_with(_ENHANCE_YOUR_CALM, "rapid reset", 429)
+
+    def _judge_frames(self) -> None:
+        """A request explains ten frames that bring nothing, a piece of a body two, and 2 KiB another one."""
+        if self._watch.fault:
+            self._end_with(_PROTOCOL_ERROR, self._watch.fault)
+            return
+        allowed = self.app.limits.h2_control + 10 * self._requests + 2 * self.pieces + self.sent // 2048
+        if self._watch.idle_frames > allowed:
+            self._end_with(_ENHANCE_YOUR_CALM, "control frame flood", 429)
+
+    def _end_with(self, error_code: int, reason: str, status: int = 400) -> None:
+        self.app.refused(self.info, status, reason)
+        self._goaway = False
+        self.goaway(error_code)
+        self.closing = True
+        if not self._batch:
+            self._part()
 
     # --- writing
 
@@ -315,15 +378,20 @@ class H2Connection(asyncio.Protocol):
             return
         data = self.engine.data_to_send()
         if data:
+            if self._no_room:
+                data = self._credit.filter(data)
             self.transport.write(data)
 
     def stream_done(self, stream: H2Stream) -> None:
         """A response is complete; its last bytes may still wait for room."""
         self._streams.pop(stream.id, None)
+        self._credit.forget(stream.id)
         if stream.pending():
             self._parked[stream.id] = stream
-        if self._inflow.paused:
-            self._manage_reading()
+        else:
+            stream.over()
+        if self._no_room and not self.closing:
+            self._weigh()
         if self._goaway:
             self._leave()
 
@@ -331,16 +399,22 @@ class H2Connection(asyncio.Protocol):
         """After GOAWAY: close when all is answered and sent."""
         if self.idle() and not self.engine.has_pending_send():
             self.flush()
-            self.closing = True
-            if not self._batch:
-                self.transport.close()
+            if not self.closing:
+                self.closing = True
+                if not self._batch:
+                    self._part()
 
     def _wake(self) -> None:
         for stream in list(self._streams.values()):
             if not stream.congested():
                 stream.drained()
         if self._parked:
-            self._parked = {number: s for number, s in self._parked.items() if s.pending()}
+            parked, self._parked = self._parked, {}
+            for number, stream in parked.items():
+                if stream.pending():
+                    self._parked[number] = stream
+                else:
+                    stream.over()
             if self._goaway:
                 self._leave()
 

@@ -16,12 +16,14 @@ import zttp
 
 from atoll.http.exchange import Exchange, PreparedHead
 from atoll.http.fields import Headers, h2_fields
+from atoll.http.pace import Outflow
 from atoll.http.render import body_allowed
 from atoll.http.trailers import allowed_trailers
 
 if TYPE_CHECKING:
     from atoll.http.h2 import H2Connection
 
+_NO_ERROR: Final = 0x0
 _INTERNAL_ERROR: Final = 0x2
 _CANCEL: Final = 0x8
 
@@ -36,6 +38,7 @@ class H2Stream:
         "_head",
         "_held",
         "_stream",
+        "_upload",
         "exchange",
         "gone",
         "id",
@@ -56,6 +59,7 @@ class H2Stream:
         self._head = method == b"HEAD"
         self._held: tuple[int, Headers] | None = None  # a head that may still turn out to be all there is
         self._stream = connection.engine.stream(stream_id)
+        self._upload: Outflow | None = None
         self._drained: Callable[[], None] | None = None
         self._gone: Callable[[], None] | None = None
 
@@ -126,6 +130,7 @@ class H2Stream:
             self._release()
         self._connection.last_activity_s = time()
         self._connection.sent += len(data)
+        self._connection.pieces += 1
         self._guard(self._stream.send_data, data)
         self._connection.flush()
 
@@ -185,12 +190,30 @@ class H2Stream:
         """Bytes that the client has made no room for."""
         return self._stream.pending_bytes or 0
 
-    def receiving(self) -> bool:
-        """Half way through a request's body."""
-        if self.raw:
-            return False  # whoever answers it looks at the clock
+    def make_room(self) -> None:
+        """The body has been looked at: see `RequestBody.on_flow`."""
+        self._connection.make_room(self)
+
+    def over(self) -> None:
+        """The client has all of the response: it may stop sending what nobody reads (RFC 9113 §8.1)."""
         body = self.exchange.body if self.exchange is not None else None
-        return body is not None and not body.complete
+        if body is not None and not body.complete and not body.failed:
+            with contextlib.suppress(zttp.ProtocolError):
+                self._stream.reset(_NO_ERROR)
+            self._connection.flush()
+
+    def check_upload(self, now_s: float) -> None:
+        """End a request whose body drips in; once it is answered, both sides may take their time."""
+        body = self.exchange.body if self.exchange is not None else None
+        limits = self._connection.app.limits
+        if body is None or body.complete or self.started or self.raw or body.full(limits.buffered):
+            return
+        if self._upload is None:
+            self._upload = Outflow()
+        if self._upload.stuck(1, now_s, limits.body_timeout_s, body.received):
+            self._connection.app.refused(self._connection.info, 408, "body timeout")
+            body.fail()
+            self.respond(408, [(b"content-type", b"text/plain")], b"408 body timeout\n")
 
     def on_drained(self, callback: Callable[[], None] | None) -> None:
         """See `Stream.on_drained`."""

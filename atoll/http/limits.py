@@ -20,9 +20,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     h1_requests: int = 100_000  # on one h1 connection; then `Connection: close`
     h2_requests: int = 3_900  # on one h2 connection; then GOAWAY (the engine dies at 4,096)
     h2_streams: int = 128  # open at once, announced in SETTINGS by the engine
+    h2_uploads: int = 1024 * 1024  # of bodies on one h2 connection that nobody has taken: then no more room
     h2_parked: int = 4 * 1024 * 1024  # of responses that the client makes no room for: then no new streams
     h2_resets: int = 200  # streams the client may cancel (rapid reset, CVE-2023-44487)
-    h2_control: int = 10_000  # PING, SETTINGS and WINDOW_UPDATE frames beyond ten a request
+    h3_streams: int = 128  # open at once, announced by the transport
+    h2_control: int = 10_000  # frames that bring nothing, beyond what requests and answers explain
+    quic_arriving: int = 64  # connections in their handshake; beyond, addresses have to be proven (Retry)
     connections: int = 20_000  # per worker
     head_timeout_s: float = 10.0  # from a request's first byte to its last field
     idle_timeout_s: float = 75.0  # between requests

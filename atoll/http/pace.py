@@ -6,26 +6,36 @@ stops reading from it while nobody takes what it sends. No clock and no socket: 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
+
+_SLOWEST: Final = 1024  # bytes within the patience: who takes less only means to keep them here
 
 
 class Outflow:
-    """Looked at every few seconds with the bytes that are queued at that moment."""
+    """Looked at every few seconds with the bytes that are queued at that moment.
 
-    __slots__ = ("_moved_s", "_queued")
+    The same judges a client that sends: something is always waited for, and `taken` is what has come.
+    """
+
+    __slots__ = ("_moved_s", "_taken")
 
     def __init__(self) -> None:
-        self._queued = 0
+        self._taken = 0
         self._moved_s = 0.0
 
     def moved(self) -> None:
-        """The client has taken something since the last look; the queue may have been refilled."""
-        self._queued = -1
+        """The client has taken a good part since the last look; the queue may have been refilled."""
+        self._moved_s = 0.0
 
-    def stuck(self, queued: int, now_s: float, patience_s: float) -> bool:
-        """Whether the same bytes have been waiting for longer than `patience_s`."""
-        if not queued or queued != self._queued:
-            self._queued, self._moved_s = queued, now_s
+    def stuck(self, queued: int, now_s: float, patience_s: float, taken: int | None = None) -> bool:
+        """Whether something has been waiting for longer than `patience_s` and next to nothing has left.
+
+        `taken` are the bytes that have left so far, for whoever counts them; else it is the queue that moves.
+        """
+        if taken is None:
+            taken = -queued
+        if not queued or not self._moved_s or abs(taken - self._taken) >= _SLOWEST:
+            self._taken, self._moved_s = taken, now_s
             return False
         return now_s - self._moved_s > patience_s
 

@@ -97,7 +97,7 @@ class Client:
             if self.on_data is not None:
                 self.on_data(frame)
         elif isinstance(frame, RstStreamFrame):
-            self.resets[stream] = frame.error_code
+            self.resets.setdefault(stream, frame.error_code)  # what is still on its way is reset again
         elif isinstance(frame, WindowUpdateFrame):
             self.room[stream] = self.room.get(stream, 0) + frame.window_increment
         elif isinstance(frame, GoAwayFrame):

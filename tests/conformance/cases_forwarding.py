@@ -27,6 +27,7 @@ from conformance_case import (
     present,
     stale,
     status,
+    trailer,
     within,
 )
 
@@ -102,7 +103,53 @@ T.must(
     ),
 )
 
+T.note(
+    "6.5",
+    "trailers-passed",
+    "trailer fields reach a client that takes them",
+    ask(
+        ok(NO_STORE, "Trailer: X-T", framing="chunked", trailers=("X-T: 1",)),
+        "TE: trailers",
+        "Connection: TE",
+        trailer("X-T", "1"),
+    ),
+)
+T.must(
+    "8.6",
+    "204-no-length",
+    "a 204 from the cache has no length",
+    first(ok(FRESH, status=204)),
+    ask(count(0), status(204), absent("Content-Length", "Transfer-Encoding")),
+)
+T.good(
+    "9.3.2",
+    "head-length",
+    "HEAD from the cache says how long the body of a GET is",
+    first(ok(FRESH, body=b"0123456789")),
+    ask(count(0), equal("Content-Length", "10"), method="HEAD"),
+)
+MESSAGE.must(
+    "6.1",
+    "http-1.0-not-chunked",
+    "a client of HTTP/1.0 gets nothing in chunks",
+    ask(ok(NO_STORE, framing="chunked"), miss(), absent("Transfer-Encoding"), version="HTTP/1.0"),
+)
+MESSAGE.must(
+    "6.1",
+    "http-1.0-not-chunked-hit",
+    "nor from the cache",
+    first(ok(FRESH, framing="chunked")),
+    ask(hit(), absent("Transfer-Encoding"), version="HTTP/1.0"),
+)
+
 # --- interim responses (§15.2)
+
+T.must(
+    "15.2",
+    "interim-not-to-1.0",
+    "a client of HTTP/1.0 gets no interim response",
+    ask(ok(NO_STORE, interim=(HINT,)), interim(), miss(), version="HTTP/1.0"),
+)
 
 HINTS.must("2", "hints-passed", "a 103 is passed on", ask(ok(FRESH, interim=(HINT,)), interim(103)))
 HINTS.must("2", "hints-two", "so are two of them", ask(ok(FRESH, interim=(HINT, HINT)), interim(103, 103)))

@@ -242,6 +242,26 @@ T.must(
     ask(WHOLE, 'If-Range: "b"', *ALL),
 )
 
+T.must(
+    "13.1.5",
+    "if-range-miss-other",
+    "also where nothing is stored: another entity tag gets the whole",
+    ask(WHOLE, "Range: bytes=0-9", 'If-Range: "b"', *ALL),
+)
+T.must(
+    "13.1.5",
+    "if-range-miss-same",
+    "and the same one the part",
+    ask(WHOLE, "Range: bytes=0-9", 'If-Range: "a"', part_if(0, 9)),
+)
+T.must(
+    "13.1.5",
+    "if-range-partial-other",
+    "and where a part of something older is stored",
+    ask(ok(FRESH, 'ETag: "old"', body=b"x" * SIZE, ranged=True), "Range: bytes=0-49", status(200, 206)),
+    ask(WHOLE, "Cache-Control: no-cache", "Range: bytes=50-59", 'If-Range: "old"', status(200), body(BODY)),
+)
+
 # --- fields of a 206 (§15.3.7)
 
 for field, value in (

@@ -181,6 +181,22 @@ row(
     ),
 )
 row(
+    "2.2",
+    "partial",
+    "a part of it is stored, and another part asked for",
+    first(
+        ok(FRESH, TAG, body=b"0123456789" * 400_000, ranged=True),
+        "Range: bytes=0-3",
+        status(206),
+    ),
+    ask(
+        ok(FRESH, TAG, body=b"0123456789" * 400_000, ranged=True),
+        "Range: bytes=3000000-3000008",
+        status(206),
+        no_hit("partial", fwd_status=206),
+    ),
+)
+row(
     "2.6",
     "collapsed",
     "who waited for another's fetch says so",

@@ -8,6 +8,7 @@ from conformance_case import (
     Chapter,
     absent,
     ask,
+    between,
     body,
     count,
     equal,
@@ -348,6 +349,35 @@ T.good(
     "large-body",
     "a body of 1 MiB is reused, every byte of it",
     ask(ok(FRESH, body=bytes(range(256)) * 4096)),
+    ask(hit()),
+)
+
+T.good(
+    "3",
+    "origin-http-1.0",
+    "a response of an HTTP/1.0 origin is reused",
+    ask(ok(FRESH, version="HTTP/1.0")),
+    ask(hit()),
+)
+T.must(
+    "3.1",
+    "trailers-apart",
+    "trailer fields never become header fields",
+    ask(ok(FRESH, "Trailer: X-T", framing="chunked", trailers=("X-T: 1",)), absent("X-T")),
+    ask(hit(), absent("X-T")),
+)
+T.must(
+    "3.1",
+    "trailers-not-directives",
+    "a Cache-Control among the trailer fields says nothing",
+    ask(ok(FRESH, framing="chunked", trailers=("Cache-Control: no-store", "Age: 7200"))),
+    ask(hit(), between("Age", 0, 5), equal("Cache-Control", "max-age=3600")),
+)
+T.good(
+    "3.1",
+    "trailers-stored",
+    "a response with trailer fields is reused",
+    ask(ok(FRESH, framing="chunked", trailers=("X-T: 1",))),
     ask(hit()),
 )
 

@@ -27,7 +27,7 @@ choice that the RFC leaves, noted and neither right nor wrong."""
 Subject = Literal[
     "status", "field", "absent", "present", "holds", "between", "count", "body", "from", "asked",
     "asked-absent", "asked-holds", "seconds", "interim", "cut", "cache-status", "parts", "later", "method",
-    "matches", "asked-present", "range", "asked-body",
+    "matches", "asked-present", "range", "asked-body", "trailer",
 ]  # fmt: skip
 
 
@@ -39,6 +39,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
     dated: bool = True
     framing: Literal["length", "chunked", "close"] = "length"
+    trailers: tuple[str, ...] = ()  # after a chunked body
+    version: str = "HTTP/1.1"
     interim: tuple[tuple[int, tuple[str, ...]], ...] = ()  # statuses and fields before the final head
     delay_s: float = 0.0  # before the final head
     halves_s: float = 0.0  # between the two halves of the body
@@ -67,6 +69,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""  # the whole request target instead
     lines: tuple[str, ...] = ()
     host: str = "{host}"
+    version: str = "HTTP/1.1"
     body: bytes | None = None
     answer: Answer = Answer()
     checks: tuple[Check, ...] = ()
@@ -196,6 +199,11 @@ def absent(*names: str) -> tuple[Check, ...]:
 def present(*names: str) -> tuple[Check, ...]:
     """The response has each of these fields."""
     return tuple(Check("present", name.lower()) for name in names)
+
+
+def trailer(name: str, value: str) -> Check:
+    """The response ends with this trailer field."""
+    return Check("trailer", name.lower(), value)
 
 
 def between(name: str, low: int, high: int) -> Check:

@@ -90,6 +90,11 @@ def _field(check: Check, response: Response, seen: Seen) -> str | None:
     return None if value == seen.filled(check.value) else str(value)
 
 
+def _trailer(check: Check, response: Response, seen: Seen) -> str | None:
+    value = dict(response.trailers).get(check.name)
+    return None if value == check.value else str(value)
+
+
 def _holds(check: Check, response: Response, seen: Seen) -> str | None:
     value = response.field(check.name)
     return None if value is not None and seen.filled(check.value).lower() in value.lower() else str(value)
@@ -227,6 +232,7 @@ _JUDGES: Final[dict[str, Callable[[Check, Response, Seen], str | None]]] = {
     "status": _status,
     "field": _field,
     "holds": _holds,
+    "trailer": _trailer,
     "absent": _absent,
     "present": _present,
     "between": _between,

@@ -20,6 +20,7 @@ class Response(msgspec.Struct):
     fields: Fields
     body: bytes = b""
     interim: list[int] = []
+    trailers: Fields = []
     whole: bool = True
     seconds: float = 0.0
 
@@ -73,9 +74,14 @@ async def _read(reader: asyncio.StreamReader, answer: Response, head: bool) -> N
 async def _read_chunks(reader: asyncio.StreamReader, answer: Response) -> None:
     while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
         answer.body += (await reader.readexactly(size + 2))[:-2]
-    while await reader.readuntil(b"\r\n") != b"\r\n":
-        pass
+    while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
+        answer.trailers.append(_field(line[:-2].decode("latin-1")))
     answer.whole = True
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.lower(), value.strip(" \t")
 
 
 async def _read_length(reader: asyncio.StreamReader, answer: Response, length: int) -> None:

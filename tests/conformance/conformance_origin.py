@@ -140,13 +140,13 @@ async def _answer(
     if answer.dropped:
         return False
     code, head, body = _response(script, step, answer, asked)
-    writer.write(_head(code, head))
+    writer.write(_head(code, head, answer.version))
     if asked.method != "HEAD" and code not in _NO_BODY:
         await _send_body(writer, script, step, answer, body)
     script.begun.add(step)
     script.notify()
     await writer.drain()
-    return answer.framing != "close" and answer.cut < 0
+    return answer.framing != "close" and answer.cut < 0 and answer.version == "HTTP/1.1"
 
 
 def _chosen(answer: Answer, asked: Asked) -> Answer:
@@ -192,7 +192,7 @@ async def _send_body(
     if len(sent) > half:
         await _send(writer, _piece(sent[half:], chunked))
     if chunked and answer.cut < 0:
-        await _send(writer, b"0\r\n\r\n")
+        await _send(writer, "\r\n".join(["0", *answer.trailers, "", ""]).encode("latin-1"))
 
 
 def _piece(data: bytes, chunked: bool) -> bytes:
@@ -204,8 +204,8 @@ def _filled(script: Script, lines: tuple[str, ...]) -> list[str]:
     return [script.places.fill(line, now_s) for line in lines]
 
 
-def _head(status: int, lines: list[str]) -> bytes:
-    head = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", *lines]
+def _head(status: int, lines: list[str], version: str = "HTTP/1.1") -> bytes:
+    head = [f"{version} {status} {REASONS.get(status, 'Status')}", *lines]
     return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1")
 
 

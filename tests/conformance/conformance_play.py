@@ -108,7 +108,7 @@ class Player:
     async def _send(self, script: Script, step: Step) -> list[Response]:
         now_s, places = time(), script.places
         target = places.fill(step.target or f"{places.base}{step.suffix}", now_s)
-        lines = [f"{step.method} {target} HTTP/1.1", f"Host: {places.fill(step.host, now_s)}"]
+        lines = [f"{step.method} {target} {step.version}", f"Host: {places.fill(step.host, now_s)}"]
         lines += [places.fill(line, now_s) for line in step.lines]
         if step.body is not None:
             lines.append(f"Content-Length: {len(step.body)}")

@@ -102,6 +102,26 @@ for _name, _what, _example in (
 
 
 @bench.command()
+@click.option(
+    "--seconds", default=0.5, show_default=True, type=click.FloatRange(0.01, 60), help="Of a decision."
+)
+@json_option
+def admission(seconds: float, as_json: bool) -> None:
+    """What a request's rules cost, in microseconds: limits, lists, tokens, signed URLs. No peers, no sockets.
+
+    \b
+    Example:
+      atoll bench admission --seconds 0.2
+    """
+    module = load("admission")
+    costs = module.run(seconds, say)
+    if as_json:
+        print_json(costs)
+    else:
+        print_table(*module.table(costs))
+
+
+@bench.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
 @click.option("--seconds", default=4.0, show_default=True, type=click.FloatRange(1, 600), help="Of a round.")
 @json_option

@@ -31,7 +31,9 @@ COMMANDS: Final = {
     "rollback": ("atoll.cli.functions:rollback", "Bring an earlier version of a function back."),
     "versions": ("atoll.cli.functions:versions", "The versions of a function, or all functions."),
     "delete": ("atoll.cli.functions:delete", "Take a function out of the network."),
+    "purge": ("atoll.cli.purge:purge", "Forget what is stored, on every PoP."),
     "adopt-store": ("atoll.cli.store:adopt_store", "Have every PoP follow a store made anew."),
+    "sign-url": ("atoll.cli.sign_url:sign_url", "Sign a URL for a route that asks for it."),
     "lab": ("atoll.cli.lab:lab", "Experiments on the running network."),
     "bench": ("atoll.cli.bench:bench", "Side-by-side benchmarks."),
 }

@@ -207,6 +207,9 @@ class Cache(Protocol):
     def apply_purge(self, seq: int, selector: Selector) -> bool:
         """See `Store`."""
 
+    def behind(self, seq: int) -> None:
+        """See `Store`."""
+
     def dropped_since(self, primary: bytes, epoch: int | None) -> bool:
         """See `Store`."""
 
@@ -380,6 +383,10 @@ class Store:
     def apply_purge(self, seq: int, selector: Selector) -> bool:
         """A purge of the whole network. False when it had been applied before."""
         return self.log.add(seq, selector)
+
+    def behind(self, seq: int) -> None:
+        """Purges up to `seq` are not known: see `PurgeLog.behind`."""
+        self.log.behind(seq)
 
     def forget(self, primary: bytes, variant: Variant) -> None:
         """Drop one variant, if it is there."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
+from atoll.config.purge import Kind, Selector
 from atoll.control.rollout import PopReceipt
 from atoll.wire.messages import AnycastStatus, CatchmentRow, EdgeStats, ProcessInfo
 
@@ -38,6 +39,35 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     pops: dict[str, PopReceipt]
     total_ms: float
     routes: tuple[str, ...] = ()
+
+
+class PurgedPop(msgspec.Struct, frozen=True, kw_only=True):
+    """What a PoP made of a purge.
+
+    applied: nothing that it selects is served there, `ms` after it was asked for. lapsed: the PoP did not
+    answer, and its lease has run out: `strict` routes validate everything until it has caught up, others may
+    serve what they have. gone: it is stopped, or had not been heard of for that long.
+    """
+
+    state: Literal["applied", "lapsed", "gone"]
+    ms: float | None = None
+
+
+class PurgeWish(msgspec.Struct, frozen=True, kw_only=True):
+    """What to purge: a URL, a prefix of one, a host, a tag, or everything (`value` is empty)."""
+
+    kind: Kind
+    value: str = ""
+    soft: bool = False
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True):
+    """A purge, with a receipt from each PoP. `seq` is its number in the network."""
+
+    seq: int
+    selector: Selector
+    pops: dict[str, PurgedPop]
+    total_ms: float
 
 
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):

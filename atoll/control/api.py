@@ -34,6 +34,8 @@ from atoll.control.answers import (
     PopAction,
     Problem,
     ProcessKill,
+    Purge,
+    PurgeWish,
     RollbackOrder,
     Status,
     Version,
@@ -157,6 +159,12 @@ async def remove(services: NamedDependency[Services], name: FromPath[str]) -> Ch
     return await services.plane.remove(name)
 
 
+@post("/purge", status_code=200, summary="Have no PoP serve what was stored, with a receipt from each")
+async def purge(services: NamedDependency[Services], data: JSONBody[PurgeWish]) -> Purge:
+    down = await services.observer.down()
+    return await services.plane.purge(data, down)
+
+
 @post("/store/adopt", status_code=200, summary="Have every PoP follow this store")
 async def adopt_store(services: NamedDependency[Services]) -> Adoption:
     return await services.plane.adopt()
@@ -173,7 +181,7 @@ def create_app(plane: ControlPlane, observer: Observer, token: str) -> Litestar:
             raise RemoteError("this needs the network's token", 401, "Authorization: Bearer <token>")
 
     handlers = [health, status, pops, pop_action, kill_process, kill_pop_process, catchment]
-    handlers += [functions, versions, deploy, rollback, remove, adopt_store]
+    handlers += [functions, versions, deploy, rollback, remove, purge, adopt_store]
     return Litestar(
         [Router("/v1", route_handlers=handlers, guards=[require_token])],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import re
+from collections.abc import Collection
 from pathlib import Path
 from time import monotonic, time
 from typing import Final
@@ -27,15 +28,18 @@ from nats.aio.msg import Msg
 from atoll.config.plain import DEPTH_HINT, TOO_DEEP, first_mistake
 from atoll.config.spec import DEFAULT_TENANT, BundleManifest, FunctionSpec, FunctionVersion, NetworkSpec
 from atoll.control import rollout
-from atoll.control.answers import FOLLOWS, Adoption, Change
+from atoll.control.answers import FOLLOWS, Adoption, Change, Purge, PurgeWish
 from atoll.control.certificates import ensure_leaves, network_names
 from atoll.control.link import Link
 from atoll.control.presence import Presence
+from atoll.control.purge_wishes import selector_of
+from atoll.control.purges import Purger
 from atoll.control.rollout import Absent, Preparation, Prepared, Refused
 from atoll.control.sites import compile_network
 from atoll.control.specs import NETWORK_KEY, Specs, function_key, with_function
 from atoll.control.store import Store, Stored
-from atoll.errors import RemoteError
+from atoll.edge.routing import table_of
+from atoll.errors import AtollError, RemoteError
 from atoll.functions.workers import bundle
 from atoll.wire import control as wire
 
@@ -58,6 +62,7 @@ class ControlPlane:
         self._store: Store | None = None
         self._commit = asyncio.Lock()
         self.presence = Presence()
+        self._purger = Purger([pop.code for pop in network.pops], self.presence)
 
     @property
     def connected(self) -> bool:
@@ -81,6 +86,7 @@ class ControlPlane:
         await client.subscribe(wire.ALL_RECEIPTS, cb=self._on_receipt)
         await client.subscribe(wire.ALL_HEARTBEATS, cb=self._on_heartbeat)
         await store.identify()
+        await self._purger.session(client)
         await self._publish_network(store)
         await self._forget_bundles(store, await store.bundles())
         self._store = store
@@ -89,6 +95,20 @@ class ControlPlane:
             await asyncio.Event().wait()
         finally:
             self._store = None
+            self._purger.lost()
+
+    async def purge(self, wish: PurgeWish, down: Collection[str]) -> Purge:
+        """Purge everywhere; PoPs that are `down` are not waited for.
+
+        Raises:
+            RemoteError: the wish selects nothing (422), or the network is not able to (503).
+        """
+        canonical = table_of(self._network).canonical
+        try:
+            selector = selector_of(wish.kind, wish.value, wish.soft, DEFAULT_TENANT, canonical)
+        except AtollError as error:
+            raise RemoteError(error.message, 422, error.hint, error.where) from error
+        return await self._purger.purge(selector, down)
 
     async def deploy(self, name: str, data: bytes) -> Change:
         """Bring a bundle into service everywhere.

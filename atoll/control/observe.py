@@ -75,6 +75,11 @@ class Observer:
             await asyncio.gather(*(self._pop(spec, states.get(spec.code)) for spec in self._network.pops))
         )
 
+    async def down(self) -> tuple[str, ...]:
+        """The PoPs that are stopped."""
+        daemon = await self._daemon()
+        return tuple(pop.code for pop in daemon.pops if pop.state == "down") if daemon else ()
+
     async def catchment(self, without: tuple[str, ...]) -> CatchmentTable:
         """Where every city's network goes, or would go without some PoPs."""
         for code in without:

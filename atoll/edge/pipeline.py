@@ -45,7 +45,7 @@ from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
 from atoll.http.fields import Headers
 from atoll.http.limits import Limits
 from atoll.http.upstream import UpstreamPool
-from atoll.wire.messages import EdgeStats
+from atoll.wire.messages import EdgeStats, PurgeUpdate
 
 _log = logging.getLogger("atoll.edge")
 
@@ -94,6 +94,16 @@ class Edge:
         self.bindings = BindingsApp(
             self.limits, store, self.cache_step(_Quiet()), lambda: self.table, lambda: self.origins
         )
+
+    def purge(self, update: PurgeUpdate) -> int:
+        """Apply what the network has purged; the number of the last purge applied."""
+        if update.behind:
+            self.store.behind(update.behind)
+        for purge in update.purges:
+            self.store.apply_purge(purge.seq, purge.selector)
+        if update.lease_until_s:
+            self.lease.renew(update.lease_until_s)
+        return self.store.log.applied
 
     def tier_app(self) -> TierApp:
         """What answers other workers' caches."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from atoll.config.spec import FunctionRuntime, RouteSpec, SiteSpec, Snapshot
+from atoll.config.spec import FunctionRuntime, NetworkSpec, RouteSpec, SiteSpec, Snapshot
 
 HEALTH_HOST: Final = b"health.atoll.internal"
 _LOCAL: Final = b".localhost"
@@ -59,6 +59,11 @@ class Table(msgspec.Struct, frozen=True):
             return self.default
         return self.names.get(labels[0]) if len(labels) == 2 else None
 
+    def canonical(self, host: str) -> str | None:
+        """The canonical host of the site that answers for `host`."""
+        site = self.site(host.lower().encode())
+        return None if site is None else site.host.decode()
+
     def known_hosts(self) -> list[str]:
         """Names a visitor could have meant, for the development 404 page."""
         city = sorted(self.cities)[0].decode() if self.cities else "city"
@@ -82,7 +87,12 @@ def compile_site(spec: SiteSpec) -> Site:
 
 def compile_table(snapshot: Snapshot) -> Table:
     """The routing table of a snapshot."""
-    sites = [compile_site(spec) for spec in snapshot.network.sites]
+    return table_of(snapshot.network, snapshot.functions)
+
+
+def table_of(network: NetworkSpec, functions: tuple[FunctionRuntime, ...] = ()) -> Table:
+    """The routing table of a network; without its functions it says whose a host is."""
+    sites = [compile_site(spec) for spec in network.sites]
     hosts: dict[bytes, Site] = {}
     for site in sites:
         for name in (site.spec.host, *site.spec.aliases):
@@ -91,7 +101,7 @@ def compile_table(snapshot: Snapshot) -> Table:
     return Table(
         hosts=hosts,
         names=names,
-        default=names.get(snapshot.network.default_site.encode()),
-        cities=frozenset(eyeball.city.encode() for eyeball in snapshot.network.eyeballs),
-        functions={(runtime.tenant, runtime.name): runtime for runtime in snapshot.functions},
+        default=names.get(network.default_site.encode()),
+        cities=frozenset(eyeball.city.encode() for eyeball in network.eyeballs),
+        functions={(runtime.tenant, runtime.name): runtime for runtime in functions},
     )

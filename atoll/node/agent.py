@@ -35,6 +35,7 @@ from atoll.errors import AtollError, RemoteError
 from atoll.node.agent_disk import PopDisk, load_network
 from atoll.node.agent_edges import EdgeWorkers
 from atoll.node.agent_hosts import FunctionHosts
+from atoll.node.agent_purges import Purges
 from atoll.node.role import RoleConfig, notify_ready, read_role
 from atoll.wire import control as wire
 
@@ -55,6 +56,9 @@ class Agent:
         self._link = Link(config.nats_url, f"agent-{pop.code}")
         self._store: Store | None = None
         self._edges = EdgeWorkers([run / f"edge-{i}.sock" for i in range(pop.workers)], self._acknowledged)
+        self._purges = Purges(
+            pop.code, [run / f"edge-{i}.sock" for i in range(pop.workers)], self._publish_purged
+        )
         self._hosts = FunctionHosts(run / "supervisor.sock", self._disk, self._fetch, self._rebuild)
         self._specs = Specs()
         self._offered: Specs | None = None  # of a store that is not the one it follows
@@ -72,6 +76,7 @@ class Agent:
         notify_ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._edges.run())
+            group.create_task(self._purges.run())
             group.create_task(self._hosts.run())
             group.create_task(self._beat())
             group.create_task(self._link.run(self._session, self._lost))
@@ -103,6 +108,7 @@ class Agent:
         """One connection's life: answer `prepare`, follow the store."""
         store = await Store.open(client)
         self._store = store
+        purging = asyncio.ensure_future(self._purges.session(client))
         try:
             subject = wire.prepare_subject(self._pop.code)
             await client.subscribe(subject, cb=self._on_prepare)
@@ -112,6 +118,7 @@ class Agent:
                 self._take(specs)
         finally:
             self._store = None
+            purging.cancel()
 
     def _lost(self, reason: str) -> None:
         _log.warning(
@@ -270,7 +277,10 @@ class Agent:
         with contextlib.suppress(nats.errors.Error, OSError):
             await message.respond(wire.encode(reply))
 
-    async def _publish(self, subject: str, body: wire.Receipt | wire.Heartbeat) -> None:
+    async def _publish_purged(self, receipt: wire.PurgeReceipt) -> None:
+        await self._publish(wire.purge_receipt_subject(self._pop.code), receipt)
+
+    async def _publish(self, subject: str, body: wire.Receipt | wire.Heartbeat | wire.PurgeReceipt) -> None:
         with contextlib.suppress(RemoteError, nats.errors.Error, OSError):
             await self._link.client.publish(subject, wire.encode(body))
 

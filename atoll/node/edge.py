@@ -31,7 +31,16 @@ from atoll.http.tls import CertificateStore
 from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
 from atoll.node.warm import until_warm
 from atoll.wire import frames
-from atoll.wire.messages import ApplySnapshot, DrainEdge, EdgeStats, GetEdgeStats, Message, Ok
+from atoll.wire.messages import (
+    ApplySnapshot,
+    DrainEdge,
+    EdgeStats,
+    GetEdgeStats,
+    Message,
+    Ok,
+    PurgeState,
+    PurgeUpdate,
+)
 
 CACHE_BYTES: Final = 256 * 1024 * 1024
 _SWEEP_S: Final = 2.0
@@ -87,6 +96,8 @@ class Worker:
                 if self.certificates is not None:
                     self.certificates.apply(policies(self.edge.table))
             return Ok(seq=self.edge.snapshot.seq)
+        if isinstance(message, PurgeUpdate):
+            return PurgeState(applied=self.edge.purge(message))
         if isinstance(message, GetEdgeStats):
             return self._stats()
         if isinstance(message, DrainEdge):

@@ -10,11 +10,16 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from atoll.config.purge import Selector
 from atoll.errors import AtollError
 from atoll.wire.messages import EdgeStats
 
 ALL_RECEIPTS: Final = "atoll.receipt.*"
 ALL_HEARTBEATS: Final = "atoll.heartbeat.*"
+ALL_PURGE_RECEIPTS: Final = "atoll.purged.*"
+PURGES: Final = "atoll.purge"
+"""Where purges are published; JetStream keeps them in the stream `ATOLL_PURGES` and numbers them."""
+PURGES_STREAM: Final = "ATOLL_PURGES"
 
 
 class PrepareRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +80,36 @@ class AdoptReply(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class PurgeOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """A purge; its number is the message's in the stream."""
+
+    v: int = 1
+    selector: Selector
+
+
+class PurgeReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Every edge worker of `pop` has applied all purges up to `seq`; `ms` since the agent saw it."""
+
+    v: int = 1
+    pop: str
+    seq: int
+    ms: float
+
+
 _Body = TypeVar("_Body")
+_Any = (
+    PrepareRequest
+    | PrepareReply
+    | Receipt
+    | Heartbeat
+    | AdoptRequest
+    | AdoptReply
+    | PurgeOrder
+    | PurgeReceipt
+)
 
 
-def encode(body: PrepareRequest | PrepareReply | Receipt | Heartbeat | AdoptRequest | AdoptReply) -> bytes:
+def encode(body: _Any) -> bytes:
     """The bytes of a message."""
     return msgspec.json.encode(body)
 
@@ -108,6 +139,11 @@ def adopt_subject(pop: str) -> str:
 def receipt_subject(pop: str) -> str:
     """Where a PoP's agent publishes `Receipt`."""
     return f"atoll.receipt.{pop}"
+
+
+def purge_receipt_subject(pop: str) -> str:
+    """Where a PoP's agent publishes `PurgeReceipt`."""
+    return f"atoll.purged.{pop}"
 
 
 def heartbeat_subject(pop: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from atoll.config.purge import Selector
 from atoll.config.spec import Snapshot
 
 SANDBOX_DETAIL: Final = "sandbox: "  # begins the detail of a function host; then `full`, or `reduced` and why
@@ -72,6 +73,31 @@ class EdgeStats(_Message, frozen=True, kw_only=True):
     handshakes_failed: int = 0
     handshakes_timed_out: int = 0
     certificate_faults: dict[str, str] = {}  # file: why what it holds is not used
+
+
+class NumberedPurge(msgspec.Struct, frozen=True, kw_only=True):
+    """A purge and its number, which grows through the whole network."""
+
+    seq: int
+    selector: Selector
+
+
+class PurgeUpdate(_Message, frozen=True, kw_only=True):
+    """What the network has purged, in order; answered `PurgeState` once all of it is applied.
+
+    `behind` says that purges up to that number are not known one by one. `lease_until_s`, on the machine's
+    monotonic clock, is until when the worker may take it that there are no others. All may be empty.
+    """
+
+    purges: tuple[NumberedPurge, ...] = ()
+    behind: int = 0
+    lease_until_s: float = 0.0
+
+
+class PurgeState(_Message, frozen=True, kw_only=True):
+    """The number of the last purge that a worker has applied."""
+
+    applied: int
 
 
 class DrainEdge(_Message, frozen=True, kw_only=True):
@@ -279,6 +305,8 @@ Message = (
     | ApplySnapshot
     | GetEdgeStats
     | EdgeStats
+    | PurgeUpdate
+    | PurgeState
     | DrainEdge
     | EnsureHost
     | HostReady

@@ -121,8 +121,9 @@ def select_for_update(stored: list[Headers], fresh304: Headers) -> list[int]:
         if not etag.startswith(b"W/"):
             return [at for at, headers in enumerate(stored) if get(headers, b"etag") == etag]
         opaque = etag.removeprefix(b"W/")
-        tags = [(get(headers, b"etag") or b"").removeprefix(b"W/") for headers in stored]
-        return _most_recent(stored, [at for at, tag in enumerate(tags) if tag == opaque])
+        tags = [get(headers, b"etag") for headers in stored]
+        found = [at for at, tag in enumerate(tags) if tag is not None and tag.removeprefix(b"W/") == opaque]
+        return _most_recent(stored, found)
     if modified is not None:
         found = [at for at, headers in enumerate(stored) if get(headers, b"last-modified") == modified]
         return found if _strong_date(modified, fresh304) else _most_recent(stored, found)

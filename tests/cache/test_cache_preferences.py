@@ -107,6 +107,13 @@ def test_languages_are_bounded() -> None:
     assert normal_languages(many).split(b", ")[-1] == b"l%02d" % (MAX_LANGUAGES - 1)
 
 
+def test_the_least_wanted_languages_are_left_out() -> None:
+    many = [b"l%02d;q=0.5" % number for number in range(MAX_LANGUAGES)]
+    kept = normal_languages(b", ".join([*many, b"z", b"a;q=0.1"])).split(b", ")
+    assert kept[0] == b"z"
+    assert kept[-1] == b"l%02d;q=0.9" % (MAX_LANGUAGES - 2)
+
+
 def test_a_request_is_normalised_in_place_of_what_it_said() -> None:
     request: Headers = [
         (b"accept-encoding", b"gzip"),

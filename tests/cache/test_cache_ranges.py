@@ -273,6 +273,11 @@ def test_format_content_range() -> None:
     assert format_content_range(None, 0) == b"bytes */0"
 
 
+def test_format_range() -> None:
+    assert format_range([Span(0, 5)]) == b"bytes=0-4"
+    assert format_range([Span(0, 5), Span(9, 10)]) == b"bytes=0-4, 9-9"
+
+
 @given(st.integers(0, 10**15), st.integers(1, 10**15), st.one_of(st.none(), st.integers(0, 10**15)))
 def test_what_is_formatted_is_read_again(start: int, size: int, more: int | None) -> None:
     span, length = Span(start, start + size), None if more is None else start + size + more

@@ -141,6 +141,7 @@ OTHER = (b"etag", b'"2"')
         ([[WEAK, DATE], [WEAK, DATE]], [WEAK], [1]),
         ([[WEAK], [OTHER, DATE]], [WEAK], [0]),
         ([[OTHER]], [WEAK], []),
+        ([[]], [(b"etag", b"W/")], []),
         ([[]], [WEAK], []),
         # a date: strong when it is old enough
         ([[MODIFIED], [MODIFIED], []], [MODIFIED, DATE], [0, 1]),

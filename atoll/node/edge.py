@@ -18,6 +18,9 @@ from typing import Final
 import msgspec
 import uvloop
 
+from atoll.cache.disk import DiskStore
+from atoll.cache.levels import Levels
+from atoll.cache.purge import PurgeLog
 from atoll.cache.store import Store
 from atoll.config.spec import Snapshot
 from atoll.edge.clock import Clock
@@ -43,6 +46,8 @@ from atoll.wire.messages import (
 )
 
 CACHE_BYTES: Final = 256 * 1024 * 1024
+DISK_BYTES: Final = 1024 * 1024 * 1024
+SWEEP_BUDGET_MS: Final = 2.0
 _SWEEP_S: Final = 2.0
 _GRACE_S: Final = 5.0
 _QUIET_S: Final = 0.5  # a draining worker waits so long for the next request on an open connection
@@ -61,10 +66,19 @@ class Worker:
         self.log = AccessLog(paths.logs / f"{self._pop.code}-access.log", clock)
         capacity = int(config.options.get("cache_bytes", CACHE_BYTES))
         tier = Tier(config.index, lambda pop, index: str(paths.pop_run(pop) / f"tier-{index}.sock"))
-        self.edge = Edge(snapshot, self.log, Store(capacity), clock, tier)
+        self.disk = self._open_disk()
+        memory = Store(capacity, log=self.disk.log)
+        self.edge = Edge(snapshot, self.log, Levels(memory, self.disk), clock, tier)
         self.listeners: list[Listener] = []
         self.certificates: CertificateStore | None = None
         self._stopped = asyncio.Event()
+
+    def _open_disk(self) -> DiskStore:
+        """The machine's cache, with the purges it has applied."""
+        folder = self._config.paths.pop_data(self._pop.code) / "cache"
+        disk = DiskStore(folder, int(self._config.options.get("disk_bytes", DISK_BYTES)), PurgeLog())
+        disk.load_purges()
+        return disk
 
     def listen(self) -> None:
         """Take over the sockets the supervisor holds."""
@@ -162,6 +176,7 @@ class Worker:
         warming.cancel()
         server.close()
         self.log.close()
+        self.disk.close()
 
     async def _warm_up(self) -> None:
         await until_warm(runtime.socket for runtime in self.edge.snapshot.functions)
@@ -176,6 +191,7 @@ class Worker:
             await asyncio.sleep(_SWEEP_S)
             for listener in self.listeners:
                 listener.check_timeouts()
+            self.disk.sweep(SWEEP_BUDGET_MS)
 
 
 def load_snapshot(path: Path) -> Snapshot:

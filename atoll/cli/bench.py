@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 
 import atoll
+from atoll.cli.bench_evict import evict
 from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.errors import AtollError
 
@@ -99,6 +100,7 @@ for _name, _what, _example in (
     ("mix", "A million objects of all sizes by Zipf's law, in a cache that holds few of them.", "--rounds 1"),
 ):
     bench.add_command(side_by_side(_name, _what, _example))
+bench.add_command(evict(load))
 
 
 @bench.command()

@@ -14,10 +14,12 @@ import msgspec
 from atoll.cache.blocks import BodyFile, path_of
 from atoll.cache.index import Change
 from atoll.cache.parts import Parts
+from atoll.cache.purge import PurgeLog, Verdict
 from atoll.cache.records import (
     Member,
     Metadata,
     Ref,
+    check_of,
     decode_head,
     decode_meta,
     encode_record,
@@ -41,10 +43,10 @@ def store(change: Change, parts: Parts, meta: Metadata, record: bytes, body_cost
     return _insert(change, space, url, meta, record, len(record) + body_cost)
 
 
-def renew(change: Change, parts: Parts, meta: Metadata, seq: int | None) -> bool:
+def renew(change: Change, parts: Parts, meta: Metadata, seq: int | None, log: PurgeLog) -> bool:
     """New metadata for a stored response, its body as it is (RFC 9111 §4.3.4).
 
-    False when another response is stored there, by its validators or by its number.
+    False when another response is stored there, by its validators or by its number, or when it was purged.
     """
     space = _space(parts)
     url = url_hash(meta.primary, parts.seed)
@@ -55,6 +57,8 @@ def renew(change: Change, parts: Parts, meta: Metadata, seq: int | None) -> bool
     head = decode_head(data)
     known = decode_meta(data, head) if head is not None else None
     if old is None or head is None or known is None or not _same_response(known, meta):
+        return False
+    if Verdict.GONE in {log.verdict(each.place, each.purge_seq) for each in (known, meta)}:
         return False
     meta = msgspec.structs.replace(meta, file=known.file)
     record = encode_record(meta, head.body_length, head.body_check, data[head.length - head.inline_length :])
@@ -103,8 +107,8 @@ def retire(change: Change, parts: Parts) -> bool:
     for queue, number in known:
         if change.is_drained(queue, number):
             change.remove_segment(queue, number)
-    strays = set(parts.segments.on_disk()) - {number for _, number in known}
-    change.dead_segments += strays
+    for number in set(parts.segments.on_disk()) - {number for _, number in known}:
+        parts.segments.unlink(number)  # at once: the next change may give the number to a new one
     return True
 
 
@@ -151,6 +155,7 @@ def _insert(change: Change, space: Space, url: bytes, meta: Metadata, record: by
         offset=offset,
         length=len(record),
         size=size,
+        check=check_of(record),
         file=meta.file,
     )
     row.append(ref)

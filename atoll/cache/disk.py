@@ -33,6 +33,7 @@ from atoll.cache.records import (
     HEAD_SIZE,
     Metadata,
     Ref,
+    check_of,
     decode_body,
     decode_head,
     decode_meta,
@@ -159,6 +160,7 @@ class DiskStore:
                     return entry
             looked_up, found = found, self._selected(parts, url, request)
             if found == looked_up:  # else it was moved or replaced before it was read
+                self._drop_lost(parts, url, found)
                 break
         self.counts.misses += 1
         return None
@@ -198,7 +200,7 @@ class DiskStore:
         head = decode_head(data)
         if head is not None and not with_body and HEAD_SIZE + head.meta_length > len(data):
             data = parts.read(ref)
-        meta = decode_meta(data, head) if head is not None else None
+        meta = decode_meta(data, head) if head is not None and check_of(data) == ref.check else None
         if head is None or meta is None:
             if data:  # else its segment is gone, and the index has changed
                 self.drop(url, ref, broken=True)
@@ -221,6 +223,12 @@ class DiskStore:
                 self.drop(url, ref, broken=True)
                 return None
         return StoredEntry(meta, body, head.body_length, ref.seq, verdict is Verdict.STALE)
+
+    def _drop_lost(self, parts: Parts, url: bytes, refs: list[Ref]) -> None:
+        """Records that the index still points to and whose segment is not there."""
+        for ref in refs:
+            if not parts.read(ref, 1):
+                self.drop(url, ref, broken=True)
 
     def drop(self, url: bytes, ref: Ref, broken: bool = False) -> None:
         """A record is not served any more, and leaves with the next change."""
@@ -259,7 +267,7 @@ class DiskStore:
 
     def update_stored(self, meta: Metadata, seq: int | None = None) -> bool:
         """`update` of a variant that is known (see `variants`)."""
-        done = self.write(lambda change, parts: changes.renew(change, parts, meta, seq), False)
+        done = self.write(lambda change, parts: changes.renew(change, parts, meta, seq, self.log), False)
         self.counts.updated += done
         return done
 
@@ -326,6 +334,7 @@ class DiskStore:
                 result = act(change, parts)
         except (Busy, OSError, lmdb.Error) as error:
             self._condemned.update(condemned)
+            parts.segments.forget(())  # a segment made in vain may be made again by another
             self._failed(error)
             return failed
         changes.finish(change, parts)

@@ -39,6 +39,8 @@ WAIT_S: Final = 0.05
 _PAUSE_S: Final = 0.0002
 _AVOID_S: Final = 1.0  # nobody waits again for so long when somebody waited in vain
 _MAX_READERS: Final = 1022
+_MISSING_PAGES: Final = 256  # at the file's end: pages that were freed before they were ever written
+_NUMBERS_LEFT_OUT: Final = 1_000_000  # of segments, when the last one given is not known
 
 _TOTALS: Final = b"t"
 _PLACE: Final = struct.Struct(">BII")
@@ -68,11 +70,20 @@ class Index:
             mode=0o600,
         )
         self.page_size: int = self._env.stat()["psize"]
+        self._check_size(folder)
         self._turn = threading.Lock()
         self._lock = (
             os.open(folder / "write.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if writable else -1
         )
         self._avoid_until = 0.0
+
+    def _check_size(self, folder: Path) -> None:
+        """Reading a mapped page that the file does not have ends the process."""
+        size = (folder / "data.mdb").stat().st_size
+        used = self.bytes_used
+        if used > size + _MISSING_PAGES * self.page_size:
+            self._env.close()
+            raise lmdb.CorruptedError(f"the index has {size} bytes of {used}")
 
     def close(self, sync: bool = False) -> None:
         """`sync`: what is written is on the disk afterwards."""
@@ -370,14 +381,14 @@ class Change:
         totals = _totals(value)
         if totals is None:
             self.broken += 1
-            return self._counted()
+            return self.counted()
         return totals
 
-    def _counted(self) -> Totals:
+    def counted(self) -> Totals:
         """The totals from what is there. The queues go on in new segments: the old ones' ends are unknown."""
-        totals = Totals()
+        totals = Totals(seq=1 << 48)  # above every number given before
         for _, number in self.segments():
-            totals.next_segment = max(totals.next_segment, number)
+            totals.next_segment = max(totals.next_segment, number + _NUMBERS_LEFT_OUT)
             totals.segments += 1
         for place, packed in self.items(b"q"):
             member = Member(*MEMBER.unpack(packed))
@@ -386,7 +397,6 @@ class Change:
             totals.files_bytes += _BYTES.unpack_from(packed)[0]
         for _, packed in self.items(b"w"):
             totals.writing_bytes += _BYTES.unpack(packed)[0]
-        totals.seq = 1 << 48  # above every number given before
         return totals
 
     def _number(self, key: bytes) -> int | None:

@@ -94,7 +94,8 @@ class Ref(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One variant in a URL's row: what it varies by, and where its record is.
 
     `variant` is a hash of `vary` and selection, `seq` the number under which it was stored, `size` what it is
-    charged, `file` the name of the file that its body is in; empty when it is in the record.
+    charged, `check` the record's own checksum: what else might ever be in its place is not it. `file` is the
+    name of the file that its body is in; empty when it is in the record.
     """
 
     vary: tuple[bytes, ...]
@@ -107,6 +108,7 @@ class Ref(msgspec.Struct, array_like=True, frozen=True, gc=False):
     offset: int
     length: int
     size: int
+    check: bytes
     file: bytes = b""
 
 
@@ -148,6 +150,11 @@ def encode_record(meta: Metadata, body_length: int, body_check: int, body: bytes
 def encode_inline(meta: Metadata, body: bytes) -> bytes:
     """The record of a short response."""
     return encode_record(meta, len(body), xxh3_64_intdigest(body), body)
+
+
+def check_of(record: bytes) -> bytes:
+    """The checksum over head and metadata, and by them over all."""
+    return record[_UNCHECKED:HEAD_SIZE]
 
 
 def decode_head(data: bytes) -> Head | None:

@@ -16,14 +16,28 @@ from typing import Final
 MAX_OPEN: Final = 256
 """Segments a process keeps open; the one opened first makes room."""
 
+_MAX_WRITERS: Final = 4
+
+
+class _File:
+    """An open file, closed when the last who uses it has let go: another thread may be reading."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
 
 class Segments:
     """The files of a folder, by number."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._readers: dict[int, int] = {}
-        self._writers: dict[int, int] = {}  # the open ends of the queues: two at a time
+        self._readers: dict[int, _File] = {}
+        self._writers: dict[int, _File] = {}  # the open ends of the queues: two at a time
 
     def close(self) -> None:
         """Close all files."""
@@ -35,10 +49,10 @@ class Segments:
         Raises:
             OSError: no such segment, or the disk failed.
         """
-        fd = self._readers.get(segment)
-        if fd is None:
-            fd = self._open_to_read(segment)
-        return os.pread(fd, length, offset)
+        file = self._readers.get(segment)
+        if file is None:
+            file = self._open(self._readers, segment, os.O_RDONLY, MAX_OPEN)
+        return os.pread(file.fd, length, offset)
 
     def create(self, segment: int) -> None:
         """An empty segment; what a killed writer may have begun under its number is gone.
@@ -54,12 +68,12 @@ class Segments:
         Raises:
             OSError: no such segment, or the disk is full, read-only or failing.
         """
-        fd = self._writers.get(segment)
-        if fd is None:
-            fd = self._open_to_write(segment)
-        done = os.pwrite(fd, data, offset)
+        file = self._writers.get(segment)
+        if file is None:
+            file = self._open(self._writers, segment, os.O_WRONLY, _MAX_WRITERS)
+        done = os.pwrite(file.fd, data, offset)
         while done < len(data):
-            done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+            done += os.pwrite(file.fd, memoryview(data)[done:], offset + done)
 
     def unlink(self, segment: int) -> None:
         """Remove a segment; a failure leaves a file that is found later."""
@@ -69,26 +83,19 @@ class Segments:
     def forget(self, alive: Container[int]) -> None:
         """Close what is not alive, so that the disk gets the space back."""
         for table in (self._readers, self._writers):
-            for segment in [each for each in table if each not in alive]:
-                os.close(table.pop(segment))
+            for segment in [each for each in list(table) if each not in alive]:
+                table.pop(segment, None)
 
     def on_disk(self) -> list[int]:
         """The numbers of the files that are there."""
         return [int(name, 16) for name in os.listdir(self._folder)]
 
-    def _open_to_read(self, segment: int) -> int:
-        fd = os.open(self._path(segment), os.O_RDONLY | os.O_CLOEXEC)
-        if len(self._readers) >= MAX_OPEN:
-            os.close(self._readers.pop(next(iter(self._readers))))
-        self._readers[segment] = fd
-        return fd
-
-    def _open_to_write(self, segment: int) -> int:
-        fd = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC)
-        if len(self._writers) >= 4:
-            os.close(self._writers.pop(next(iter(self._writers))))
-        self._writers[segment] = fd
-        return fd
+    def _open(self, table: dict[int, _File], segment: int, mode: int, limit: int) -> _File:
+        file = _File(os.open(self._path(segment), mode | os.O_CLOEXEC))
+        if len(table) >= limit:
+            table.pop(next(iter(table)), None)
+        table[segment] = file
+        return file
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment:08x}"

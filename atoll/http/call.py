@@ -81,6 +81,9 @@ class Calls(Protocol):
     active: set[Call]
     now_s: float
 
+    def start(self, call: Call) -> None:
+        """Send `call`'s request."""
+
 
 class Call:
     """One request on its way, and what takes its response: subclasses say what with.

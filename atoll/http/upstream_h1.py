@@ -11,6 +11,7 @@ the same: it is looked up instead of parsed, if the whole response came in one p
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Final, Protocol, cast
 
 import httptools
@@ -52,6 +53,8 @@ class H1Upstream(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.call: Call | None = None
         self.idle_since_s = 0.0
+        self.born_s = monotonic()
+        self.worn = False  # it takes no more calls
         self._used = False
         self._parser = httptools.HttpResponseParser(self)
         self._inside = False  # the parser is inside a response, or the connection is a tunnel

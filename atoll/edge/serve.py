@@ -12,6 +12,7 @@ from atoll.cache import rules, status
 from atoll.cache.store import Entry
 from atoll.edge import serving
 from atoll.edge.answer import Plan, plan
+from atoll.edge.compress import sibling
 from atoll.edge.finish import HIT, STALE
 from atoll.edge.relay import body_length, relay, without_length
 from atoll.edge.serving import Arriving, Content, InFile, InMemory, InParts
@@ -57,6 +58,7 @@ class Server:
 
     def hit(self, visit: Visit, entry: Entry, detail: str = "", *, repeats: bool = False) -> None:
         """Answer from what is stored; `repeats`: the next such request gets the same while it is fresh."""
+        entry = sibling(visit.exchange, entry)
         if repeats and not detail and self._outcome.hit(visit.exchange, visit.primary, entry):
             return
         verdict = HIT if entry.lifetime_s > age_s(entry) else STALE
@@ -78,6 +80,7 @@ class Server:
     ) -> None:
         """Answer from an entry."""
         exchange = visit.exchange
+        entry = sibling(exchange, entry)
         length = entry.partial.length if entry.partial is not None else len(entry.body)
         planned = plan(
             exchange.method, exchange.headers, entry.status, entry.headers, length, boundary(exchange)

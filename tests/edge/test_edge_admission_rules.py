@@ -32,7 +32,6 @@ from atoll.edge.admission.facts import (
     Refuse,
     cookie,
     query_value,
-    with_vary,
     without_cookie,
     without_query,
 )
@@ -42,6 +41,7 @@ from atoll.edge.admission.request import ClientCertificate, MaxBody, Methods
 from atoll.edge.admission.security import STRICT, security_fields
 from atoll.errors import AtollError
 from atoll.http.fields import Headers, get
+from atoll.http.negotiate import with_vary
 
 BASE = Facts(address_of("198.51.100.7"), "DE", 64500, b"https", b"GET", b"/a?b=1", [])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from atoll.edge.admission.addresses import Address
 from atoll.http.fields import Headers, get
+from atoll.http.negotiate import with_vary
 
 if TYPE_CHECKING:
     from atoll.edge.admission.keyring import Keyring
@@ -80,17 +81,6 @@ class Amendment:
         kept += [field for field in self._given if field[0] not in present]
         kept += self._set
         return with_vary(kept, self._vary) if self._vary else kept
-
-
-def with_vary(headers: Headers, names: tuple[bytes, ...]) -> Headers:
-    """`headers` whose `Vary` names `names` too; `*` says everything already."""
-    values = [value for name, value in headers if name == b"vary"]
-    listed = {member.strip(b" \t").lower() for value in values for member in value.split(b",")}
-    missing = [name for name in names if name.lower() not in listed]
-    if not missing or b"*" in listed:
-        return headers
-    merged = b", ".join([*(value for value in values if value), *missing])
-    return [*(field for field in headers if field[0] != b"vary"), (b"vary", merged)]
 
 
 class Admitted:

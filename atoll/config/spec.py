@@ -61,6 +61,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "/*"
     function: str = ""  # name of a function that answers viewer requests
     pool: str = ""  # PoolSpec.name, the origin when no function answers
+    upgrades: tuple[str, ...] = ("websocket",)  # protocols that a request may go on with, in lowercase
     cache: bool = True
     consistency: Consistency = "eventual"
     strategy: Strategy = "edge-first"

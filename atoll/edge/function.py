@@ -21,9 +21,18 @@ from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, PreparedHead, RequestBody, Stream
 from atoll.http.fields import Headers, get
 from atoll.http.render import field_lines
-from atoll.http.upstream import Call, ResponseHead, UpstreamPool, render_request_lines
+from atoll.http.upstream import (
+    Call,
+    ResponseHead,
+    ResponseReader,
+    Terms,
+    UpstreamPool,
+    fetch,
+    render_request_lines,
+)
 
 TIMEOUT_S: Final = 30.0
+TUNNEL_IDLE_S: Final = 600.0  # of silence in a WebSocket
 MOST_AT_ONCE: Final = 1000  # requests in one function of this worker: a host has descriptors for them
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 
@@ -103,6 +112,21 @@ class Question:
         call = FunctionCall(self, b"%b%b%b" % (self.lines, who, end), conn, stream, body, received_s)
         stream.on_gone(call.cancel)
         self.pool.start(call)
+
+    async def ask_upgrade(
+        self, conn: ConnectionInfo, stream: Stream, body: RequestBody, upgrade: bytes
+    ) -> ResponseReader:
+        """Ask the function to go on with another protocol; after a 101 it is sent `body` as it comes.
+
+        Raises:
+            RemoteError: it does not answer.
+        """
+        if len(self.pool.active) >= MOST_AT_ONCE:
+            raise RemoteError(f"{MOST_AT_ONCE} requests are in it already", 503)
+        who = conn.upstream_fields or self._introduce(conn, stream)
+        end = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
+        terms = Terms(upgrade=upgrade, between_s=TUNNEL_IDLE_S)
+        return await fetch(self.pool, b"%b%b%b" % (self.lines, who, end), body, TIMEOUT_S, terms=terms)
 
     def _introduce(self, conn: ConnectionInfo, stream: Stream) -> bytes:
         """The fields that tell a function who asks; the same for all requests of a connection."""
@@ -197,6 +221,10 @@ class FunctionCall(Call):
         took_s = now_s - self._received_s
         question.answered(self._conn, prepared.status, len(body), prepared.verdict, took_s, stamp.trace)
 
+    def informational(self, status: int, headers: Headers) -> None:
+        """See `Call`."""
+        self._stream.inform(status, headers)
+
     def head(self, status: int, headers: Headers) -> None:
         """See `Call`."""
         question = self._question
@@ -218,7 +246,7 @@ class FunctionCall(Call):
 
     def end(self) -> None:
         """See `Call`."""
-        self._stream.finish()
+        self._stream.finish(self.trailers or None)
         self._answered()
 
     def failed(self, error: RemoteError) -> None:

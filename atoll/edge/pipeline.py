@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from time import monotonic, time
 from typing import Final
@@ -40,11 +40,12 @@ from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
 from atoll.edge.serve import Outcome
 from atoll.edge.tier import Tier
 from atoll.edge.tier_app import TierApp, TierOutcome
+from atoll.edge.tunnel import Tunnels
 from atoll.errors import RemoteError
-from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
+from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, RequestBody
 from atoll.http.fields import Headers
 from atoll.http.limits import Limits
-from atoll.http.upstream import UpstreamPool
+from atoll.http.upstream import ResponseReader, UpstreamPool
 from atoll.wire.messages import EdgeStats, PurgeUpdate
 
 _log = logging.getLogger("atoll.edge")
@@ -85,6 +86,7 @@ class Edge:
         self.lease = Lease(monotonic)
         self.tier = tier
         self.gate = Gate(self)
+        self.tunnels = Tunnels(self)
         self._geo_database: GeoDatabase | None = None
         self._load(snapshot)
         self.origins = Origins(snapshot.pop, snapshot.network)
@@ -185,27 +187,48 @@ class Edge:
 
     def call_function(self, exchange: Exchange, site: Site, name: str, table: HotTable) -> None:
         """Let a function answer; the next request of the same bytes finds its way by itself."""
-        runtime = self.table.functions.get((site.spec.tenant, name))
-        if runtime is None:
-            self.fail(exchange, RemoteError(f"function {name} is not ready here", 503))
+        try:
+            question = self._question(exchange, site, name)
+        except RemoteError as error:
+            self.fail(exchange, error)
             return
-        pool = self._pools.get(runtime.socket)
-        if pool is None:
-            pool = self._pools[runtime.socket] = UpstreamPool(runtime.socket)
-        question = Question(self, runtime, pool, exchange, site.host)
         if exchange.raw is not None:
             table.add(exchange.raw, question)
         question.ask(exchange.conn, exchange.stream, exchange.body, exchange.received_s)
 
-    def start_task(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
-        """The cache step for what may have to wait."""
-        task = asyncio.ensure_future(self._guarded(exchange, site, route))
+    def _question(self, exchange: Exchange, site: Site, name: str) -> Question:
+        runtime = self.table.functions.get((site.spec.tenant, name))
+        if runtime is None:
+            raise RemoteError(f"function {name} is not ready here", 503)
+        pool = self._pools.get(runtime.socket)
+        if pool is None:
+            pool = self._pools[runtime.socket] = UpstreamPool(runtime.socket)
+        return Question(self, runtime, pool, exchange, site.host)
+
+    def upgrade(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
+        """Ask whoever answers this route to go on with another protocol."""
+
+        async def ask(body: RequestBody) -> ResponseReader:
+            if route.function:
+                question = self._question(exchange, site, route.function)
+                return await question.ask_upgrade(exchange.conn, exchange.stream, body, exchange.upgrade)
+            fields = [*exchange.headers, *forwarded(exchange.conn, site.host)]
+            reader, _ = await self.origins.fetch(
+                route.pool, b"GET", exchange.target, site.host, fields, body, upgrade=exchange.upgrade
+            )
+            return reader
+
+        self.start_task(exchange, self.tunnels.run(exchange, ask))
+
+    def start_task(self, exchange: Exchange, work: Coroutine[None, None, None]) -> None:
+        """A step that may have to wait."""
+        task = asyncio.ensure_future(self._guarded(exchange, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
+    async def _guarded(self, exchange: Exchange, work: Coroutine[None, None, None]) -> None:
         try:
-            await self.cache.run(exchange, site, route, exchange.conn.scheme)
+            await work
         except RemoteError as error:
             self.fail(exchange, error)
         except asyncio.CancelledError:  # by its own client, who has left
@@ -417,7 +440,6 @@ class PublicApp:
             exchange.stream.respond(status, [(b"content-type", b"text/plain")], text)
             return
         self._counters.requests += 1
-        exchange.decline_upgrade()
         exchange.headers = accept_headers(exchange.headers)
         found = edge.route(exchange)
         if found is None:
@@ -431,6 +453,10 @@ class PublicApp:
     def _admitted(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
         """What follows once the route's rules, if it has any, have let the request pass."""
         edge = self.edge
+        if exchange.upgrade:
+            go_on = partial(edge.upgrade, exchange, site, route)
+            if edge.tunnels.offer(exchange, route.upgrades, go_on):
+                return
         if route.function:
             edge.call_function(exchange, site, route.function, self.table)
             return
@@ -438,7 +464,7 @@ class PublicApp:
         if edge.cache.lookup(exchange, site, route):
             return
         exchange.headers = [*exchange.headers, *forwarded(exchange.conn, site.host)]
-        edge.start_task(exchange, site, route)
+        edge.start_task(exchange, edge.cache.run(exchange, site, route, exchange.conn.scheme))
 
 
 def _printable(text: str) -> bytes:

@@ -98,6 +98,9 @@ class H1Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client may shut its sending side and still wait for the answer (RFC 9112 §9.6).
         if self._raw_body is not None:
+            current = self._current
+            if current is not None and current.offers:
+                return False  # it will never say a word in the protocol that it asks for: it has left
             self._raw_body.end()
             return self.transport.can_write_eof()
         if self._held or ((self._current is not None or self._queue) and not self._in_message):

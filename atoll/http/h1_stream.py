@@ -89,7 +89,7 @@ class H1Stream:
         if not self.offers or self.exchange is None:
             self.abort()  # to what nobody has asked for
             return
-        self.started, self.tunnel, self.keep_alive = True, True, False
+        self.started, self.tunnel, self.offers, self.keep_alive = True, True, False, False
         fields = [*headers, (b"connection", b"Upgrade"), (b"upgrade", self.exchange.upgrade)]
         self._put(b"%b%b\r\n" % (status_line(101), field_lines(fields)))
 

@@ -18,8 +18,8 @@ import zttp
 from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
 from atoll.http.fields import GOOD_TARGET, Headers, get, is_token, valid_host
 from atoll.http.h2_credit import Credit
-from atoll.http.h2_frames import FrameWatch
 from atoll.http.h2_stream import H2Stream
+from atoll.http.h2_watch import FrameWatch
 from atoll.http.pace import Outflow
 from atoll.http.trailers import allowed_trailers
 

@@ -24,10 +24,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     h2_parked: int = 4 * 1024 * 1024  # of responses that the client makes no room for: then no new streams
     h2_resets: int = 200  # streams the client may cancel (rapid reset, CVE-2023-44487)
     h3_streams: int = 128  # open at once, announced by the transport
-    h3_streams: int = 128  # open at once, announced by the transport
     h2_control: int = 10_000  # frames that bring nothing, beyond what requests and answers explain
     quic_arriving: int = 64  # connections in their handshake; beyond, addresses have to be proven (Retry)
-    quic_arriving: int = 64  # connections in their handshake; beyond, addresses have to be proven (Retry)
+    tunnels: int = 10_000  # WebSockets and the like, per worker
     connections: int = 20_000  # per worker
     head_timeout_s: float = 10.0  # from a request's first byte to its last field
     idle_timeout_s: float = 75.0  # between requests

@@ -25,7 +25,7 @@ from test_http_h1 import FakeApp, listen
 from atoll.http.accept import Listener
 from atoll.http.exchange import Exchange
 from atoll.http.h2_credit import Credit
-from atoll.http.h2_frames import PREFACE, FrameWatch
+from atoll.http.h2_watch import PREFACE, FrameWatch
 from atoll.http.limits import Limits
 
 PROTOCOL_ERROR = 1

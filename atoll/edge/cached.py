@@ -24,12 +24,11 @@ from atoll.edge.flight import Flight, Flights
 from atoll.edge.routing import Site
 from atoll.edge.serve import Outcome, Server, age_s, boundary
 from atoll.edge.tier import FROM_CLIENT
-from atoll.edge.visit import Visit
+from atoll.edge.visit import READS, Visit
 from atoll.errors import RemoteError
 from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers, get
 
-_READS: Final = (b"GET", b"HEAD")
 _UNSAFE: Final = frozenset((b"POST", b"PUT", b"DELETE", b"PATCH"))
 _NO_STORED: Final = "nothing that is stored may be used, and nobody else may be asked"
 
@@ -51,7 +50,7 @@ class CacheStep:
 
     def lookup(self, exchange: Exchange, site: Site, route: RouteSpec) -> bool:
         """Answer a fresh hit in place. False when `run` has to see to it."""
-        if exchange.method not in _READS or not route.cache:
+        if exchange.method not in READS or not route.cache:
             return False
         return self.answer_stored(exchange, site, route, exchange.conn.scheme, FROM_CLIENT)
 
@@ -75,7 +74,7 @@ class CacheStep:
             RemoteError: no origin answered and nothing stored may be served in its place.
         """
         visit = Visit(exchange, site, route, scheme, hop)
-        if exchange.method not in _READS:
+        if exchange.method not in READS:
             await self._change(visit)
         elif not route.cache:
             await self._pass(visit, "bypass")
@@ -219,7 +218,13 @@ class CacheStep:
         if exchange.method not in _UNSAFE:
             exchange.stream.on_gone(take_back)
         reader, _ = await self._behind.origins().fetch(
-            route.pool, exchange.method, exchange.target, visit.site.host, exchange.headers, exchange.body
+            route.pool,
+            exchange.method,
+            exchange.target,
+            visit.site.host,
+            exchange.headers,
+            exchange.body,
+            inform=exchange.stream.inform,
         )
         code, headers = reader.status, reader.headers
         cache_status = status.forward(self._pop, why, fwd_status=code)

@@ -68,6 +68,13 @@ class Filler:
             self._server.stored(visit, whole, STALE, self._stale(whole, f"origin answered {reader.status}"))
             return
         if reader.status == 206 and wanted:
+            if entry is not None and not self._joins(asked, entry, reader):  # not what the client asked for
+                reader.cancel()
+                own = [f for f in visit.exchange.headers if f[0] in (b"range", b"if-range")]
+                asked, fetched = await self._ask(visit, method, own, None)
+                assert fetched is not None, "nothing else may be served"
+                entry, reader = None, fetched.reader
+        if reader.status == 206 and wanted:
             await self._take_part(visit, asked, entry, reader)
         elif method == b"HEAD":
             await self._take_head(visit, asked, whole, reader)
@@ -300,6 +307,17 @@ class Filler:
             flight.stored = spool.file.commit(asked.began_epoch)
         elif spool.kept:
             self._keep(visit, asked, draft.entry(spool.whole()), flight)
+
+    def _joins(self, asked: Asked, entry: Entry, reader: ResponseReader) -> bool:
+        """Whether the missing part has come of what is stored in parts, and may be kept with the others."""
+        draft = judge(asked, 206, reader.headers, reader.received_s, partial=True)
+        length = body_length(reader.headers)
+        fits = isinstance(draft, Draft) and length is not None and length <= MAX_OBJECT
+        return (
+            fits
+            and entry.partial is not None
+            and ranges.combinable(entry.headers, entry.partial, reader.headers)
+        )
 
     async def _take_part(
         self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from atoll.cache import keys, rules
+from atoll.cache.preferences import normalised
 from atoll.config.spec import RouteSpec
 from atoll.edge.routing import Site
 from atoll.edge.tier import FROM_CLIENT
 from atoll.http.exchange import Exchange
 from atoll.http.fields import CacheControl
+
+READS: Final = (b"GET", b"HEAD")
 
 
 class Visit:
@@ -18,6 +23,9 @@ class Visit:
     def __init__(
         self, exchange: Exchange, site: Site, route: RouteSpec, scheme: bytes, hop: int = FROM_CLIENT
     ) -> None:
+        if route.cache and exchange.method in READS:
+            # What is looked up with must be what the origin is asked with.
+            exchange.headers = normalised(exchange.headers)
         self.exchange = exchange
         self.site = site
         self.route = route

@@ -77,7 +77,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float = 0.0  # before the step
     rest_s: float = 0.0  # after the step
     times: int = 1  # equal requests at once
-    behind: bool = False  # the next step begins as soon as the origin has begun to answer this one
+    behind: bool = False  # the next step begins as soon as the origin is at work on this one
     leave_s: float = 0.0  # the client goes away after this long, without waiting for the end
 
 

@@ -47,7 +47,9 @@ class Script:
         self.step = 0
         self.answer = Answer()
         self.asked: list[Asked] = []
-        self.begun: set[int] = set()  # steps of which a part has been sent
+        self.begun: set[int] = (
+            set()
+        )  # steps that are being answered: a part has been sent, or is thought about
         self.changed = asyncio.Event()
 
     def notify(self) -> None:
@@ -136,6 +138,8 @@ async def _answer(
     for status, lines in answer.interim:
         await _send(writer, _head(status, _filled(script, lines)))
     if answer.delay_s:
+        script.begun.add(step)
+        script.notify()
         await asyncio.sleep(answer.delay_s)
     if answer.dropped:
         return False

@@ -11,10 +11,24 @@ from typing import Literal
 import msgspec
 
 from atoll.config.admission import AdmissionSpec
+from atoll.config.compression import CompressionSpec
 from atoll.config.geo import GeoDatabaseSpec
+from atoll.config.origins import (
+    EJECTION_USUAL,
+    LIMITS_USUAL,
+    RETRY_USUAL,
+    TLS_USUAL,
+    Balance,
+    EjectionSpec,
+    OriginLimitsSpec,
+    OriginProtocol,
+    OriginTlsSpec,
+    RetrySpec,
+)
 from atoll.config.tls import USUAL, TlsSpec
 
 DEFAULT_TENANT = "default"
+ANYWHERE = "*"  # the `SiteSpec.host` of the site that answers for every host no other site has
 
 Consistency = Literal["eventual", "merged", "strict", "critical"]
 """What a cached answer promises: `strict` is never older than a purge that has been acknowledged, even where a
@@ -29,26 +43,41 @@ class OriginSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A server that holds the truth. `host` is its name in the network's own name table."""
 
     host: str  # e.g. "us-origin.example.com": what functions and pools call it
-    url: str  # e.g. "http://127.0.0.1:9611": where it really listens
+    url: str  # e.g. "http://127.0.0.1:9611" or "https://origin.example.com": where it really listens
     region: str = ""  # continent code (NA, EU, AS, ...), for people
     lat: float = 0.0
     lon: float = 0.0
     health_path: str = "/health"
+    health_host: str = ""  # what its checks say as Host; "": `host`
+    weight: int = 1  # how much of a pool's requests it takes, beside the others; 0: only when all others fail
+    protocol: OriginProtocol = "auto"
+    tls: OriginTlsSpec = TLS_USUAL
+    allow_private: bool = False  # whether its name may lead to a private address; a literal one always may
     tenant: str = DEFAULT_TENANT  # whose functions may name it
 
 
 class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Origins that can answer for each other. Tried nearest first; `failover` last."""
+    """Origins that can answer for each other. Tried in the order of `balance`; `failover` last."""
 
     name: str
     origins: tuple[str, ...]  # OriginSpec.host
     failover: str = ""  # OriginSpec.host of the last resort
     connect_timeout_s: float = 1.0
     response_timeout_s: float = 10.0  # until the response's head
+    between_timeout_s: float = 30.0  # of silence within a response's body; 0: for ever
+    total_timeout_s: float = 0.0  # for all of it, other origins' attempts included; 0: no end
+    tunnel_idle_s: float = 600.0  # of silence in a WebSocket or another protocol gone on with; 0: for ever
     health_interval_s: float = 1.0
+    health_jitter: float = 0.1  # part of the interval by which each pause differs: checks spread out
     health_timeout_s: float = 2.0
+    health_statuses: tuple[int, int] = (200, 299)  # the first and the last that say "healthy"
     rise: int = 2
     fall: int = 2
+    balance: Balance = "nearest"
+    slow_start_s: float = 0.0  # over which an origin that has recovered gets its whole weight back
+    ejection: EjectionSpec = EJECTION_USUAL
+    retry: RetrySpec = RETRY_USUAL
+    limits: OriginLimitsSpec = LIMITS_USUAL
     shield: str = ""  # PopSpec.code that asks these origins for all PoPs; "auto": the nearest; "": none
 
 
@@ -70,6 +99,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
     stale_while_revalidate_s: int = 0  # for responses that do not say it themselves
     stale_if_error_s: int = 86_400  # serve stale this long past freshness when no origin answers
     admission: AdmissionSpec | None = None  # who may ask, and what browsers are told
+    compression: CompressionSpec | None = None  # for clients that accept it
 
 
 class SiteSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +128,12 @@ class PopSpec(msgspec.Struct, frozen=True, kw_only=True):
     https_port: int
     address: str = "127.0.0.1"
     workers: int = 1
+    http3: bool = False  # one more edge worker speaks HTTP/3, on UDP port `https_port`
+
+    @property
+    def edges(self) -> int:
+        """Edge workers of both kinds: 0 and up speak TCP, the last one HTTP/3 if there is one."""
+        return self.workers + self.http3
 
 
 class EyeballSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +164,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     sites: tuple[SiteSpec, ...]
     default_site: str  # SiteSpec.name served on `<city>.localhost`
     development: bool = True  # 404 pages name the known hosts
+    resolvers: tuple[str, ...] = ()  # DNS for origins' names, "192.0.2.53" or with a port; (): the machine's
     geo: GeoDatabaseSpec | None = None  # where clients are; without it only the lab's own are known
 
 

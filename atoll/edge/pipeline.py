@@ -28,6 +28,7 @@ from atoll.edge.behind import Behind
 from atoll.edge.bindings import BindingsApp
 from atoll.edge.cached import CacheStep, Lease
 from atoll.edge.clock import Clock
+from atoll.edge.compress import Encodings, attach, check
 from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, stamped, without_verdict
 from atoll.edge.flight import Flights
 from atoll.edge.function import Question
@@ -86,6 +87,7 @@ class Edge:
         self.lease = Lease(monotonic)
         self.tier = tier
         self.gate = Gate(self)
+        self.encodings = Encodings()
         self.tunnels = Tunnels(self)
         self._geo_database: GeoDatabase | None = None
         self._load(snapshot)
@@ -131,6 +133,7 @@ class Edge:
 
     def _load(self, snapshot: Snapshot) -> None:
         # Each may refuse: nothing is half applied.
+        check(snapshot)
         table, admission = compile_table(snapshot), self.gate.compile(snapshot)
         database = self._database(snapshot.network.geo)
         geo = GeoTable(snapshot, database.find if database is not None else None)
@@ -275,7 +278,7 @@ class Edge:
         if exchange.trouble:
             stamp = stamp._replace(timing=stamp.timing + b', origin;desc="%b"' % exchange.trouble)
         fields = finish_headers(without_verdict(headers), self.pop_bytes, verdict, cache_status)
-        return stamped(fields, stamp)
+        return [*stamped(fields, stamp), *exchange.conn.announced]
 
     def stamp(self, now_s: float, received_s: float, origin_ms: float = 0.0) -> Stamp:
         """What belongs to one response that leaves now."""
@@ -351,7 +354,7 @@ class Edge:
     def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
         kept = without_verdict(entry.headers)
         *fields, (_, member) = finish_headers(kept, self.pop_bytes, HIT, b"atoll-" + self.pop_bytes)
-        fields = amended_fields(exchange.stream, fields)
+        fields = [*amended_fields(exchange.stream, fields), *exchange.conn.announced]
         head = record_head(b"GET", exchange.authority, exchange.target)
         tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
         return Hot(entry, member, fields, tail, self.store.log)
@@ -445,10 +448,11 @@ class PublicApp:
         if found is None:
             return
         site, route = found
-        if route.admission is None:
+        attach(exchange, route, edge.encodings)
+        if site.spec.name not in edge.gate.sites:
             self._admitted(exchange, site, route)
         else:
-            edge.gate.admit(exchange, route, partial(self._admitted, exchange, site, route))
+            edge.gate.admit(exchange, site, route, partial(self._admitted, exchange, site, route))
 
     def _admitted(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
         """What follows once the route's rules, if it has any, have let the request pass."""

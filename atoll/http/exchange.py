@@ -25,6 +25,7 @@ class ConnectionInfo:
     """
 
     __slots__ = (
+        "announced",
         "client_certificate",
         "client_ip",
         "client_port",
@@ -43,6 +44,7 @@ class ConnectionInfo:
         self.tls_version = ""
         self.server_name = ""  # that the client's hello asked for, where sites' wishes differ
         self.client_certificate: ClientCertificate | None = None  # that the handshake has verified
+        self.announced: Headers = []  # where else the same is to be had (RFC 7838), on every response
         self.geo: object | None = None
         self.log_prefix = b""
         self.upstream_fields = b""

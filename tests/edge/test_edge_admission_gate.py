@@ -100,6 +100,19 @@ async def test_routes_without_rules_are_served_hot_as_ever(world: World) -> None
     assert hot_keys(world.app.table) == 1
 
 
+@pytest.mark.parametrize(
+    "path", [b"/%61dmin/x", b"//admin/x", b"/a/../admin/x", b"/a/..%2Fadmin/x", b"/admin;v=1/x"]
+)
+async def test_no_spelling_gets_around_a_routes_rules(world: World, path: bytes) -> None:
+    members = AdmissionSpec(access=AccessSpec(otherwise="deny", allow=("192.0.2.0/24",)))
+    routes = (RouteSpec(path="/*", pool="shop"), RouteSpec(path="/admin/*", pool="shop", admission=members))
+    world.edge.apply(world.snapshot(2, routes=routes))
+    assert (await world.ask(get(b"/admin/x"))).status == 403
+    assert (await world.ask(get(path))).status == 400
+    assert (await world.ask(get(b"/a%20b/c.d;e"))).status == 200
+    assert [asked.target for asked in world.origin.asked] == [b"/a%20b/c.d;e"]
+
+
 async def test_a_limit_holds_for_cached_responses_on_one_connection(world: World) -> None:
     serve(world, AdmissionSpec(limits=(RateLimitSpec(name="api", rate=3, per_s=600.0),)))
     world.origin.answer = lambda asked: page(b"x", b"max-age=60")

@@ -37,6 +37,7 @@ from atoll.edge.admission.facts import (
 )
 from atoll.edge.admission.gcra import SECOND_NS, Quota, Table, take
 from atoll.edge.admission.limits import RateLimit
+from atoll.edge.admission.paths import readings
 from atoll.edge.admission.request import ClientCertificate, MaxBody, Methods
 from atoll.edge.admission.security import STRICT, security_fields
 from atoll.errors import AtollError
@@ -547,3 +548,43 @@ def test_rules_that_make_no_sense_say_where(spec: AdmissionSpec) -> None:
     with pytest.raises(AtollError) as caught:
         rules_of(spec)
     assert caught.value.where.startswith("sites.shop.routes[/*].admission")
+
+
+# --- paths
+
+
+@pytest.mark.parametrize("path", [b"/", b"/a/b.html", b"/.well-known", b"/a-b_c~d/", b"/a.b/c..d"])
+def test_ordinary_paths_have_one_reading(path: bytes) -> None:
+    assert readings(path) in ([], [path])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/%61dmin/x",
+        b"/admi%6E/x",
+        b"/%2561dmin/x",
+        b"//admin/x",
+        b"/./admin/x",
+        b"/a/../admin/x",
+        b"/a/%2e%2E/admin/x",
+        b"/a/..%2fadmin/x",
+        b"/a/..%5cadmin/x",
+        b"/a\\..\\admin/x",
+        b"/admin;a=b/x",
+        b"/;/admin/x",
+        b"/../admin/x",
+    ],
+)
+def test_what_an_origin_may_read_as_another_path(path: bytes) -> None:
+    assert b"/admin/x" in readings(path)
+
+
+@given(
+    st.lists(st.sampled_from([b"/", b".", b"..", b"a", b"%2e", b"%2F", b"%25", b";x", b"\\"]), max_size=12)
+)
+def test_readings_are_plain_paths(parts: list[bytes]) -> None:
+    for reading in readings(b"/" + b"".join(parts)):
+        assert reading.startswith(b"/")
+        assert b"//" not in reading
+        assert not {b".", b".."} & set(reading.split(b"/"))

@@ -2,6 +2,7 @@
 
 The order is fixed, cheap and anonymous questions first:
 
+    0  path                what could be read as a path with other rules (see `paths`)  400
     1  access              lists by prefix, AS, country                              403
     2  limit:NAME          rate limits by address, path, field, cookie               429
     3  cors                preflights end here, answered                             204, 403

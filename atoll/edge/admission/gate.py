@@ -24,12 +24,15 @@ from atoll.edge.admission.amended import amended
 from atoll.edge.admission.decide import Kept, Rules, decide
 from atoll.edge.admission.facts import Admitted, Amendment, Certificate, Facts, Refuse, Wait
 from atoll.edge.admission.jwks import KeyFetcher
+from atoll.edge.admission.paths import readings
 from atoll.edge.finish import BYPASS
 from atoll.edge.geo import Geo
+from atoll.edge.routing import Site
 from atoll.http.exchange import ConnectionInfo, Exchange
 from atoll.http.fields import Headers, get
 
 LEFT: Final = 499  # in the log only: the client left while keys were fetched
+AMBIGUOUS: Final = Refuse("path", 400, "This path can be read in more than one way; write it plainly.")
 _TRIAL_LOG_S: Final = 10.0  # between two lines about a rule on trial
 
 _log = logging.getLogger("atoll.edge.admission")
@@ -56,10 +59,14 @@ class Desk(Protocol):
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """The rules of a snapshot, by the identity of their route's spec, which they keep alive."""
+    """The rules of a snapshot, by the identity of their route's spec, which they keep alive.
+
+    `sites` are the names of sites with rules.
+    """
 
     rules: dict[int, Rules]
     kept: Kept
+    sites: frozenset[str]
 
 
 class Gate:
@@ -67,7 +74,8 @@ class Gate:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._compiled = Compiled({}, {})
+        self._compiled = Compiled({}, {}, frozenset())
+        self.sites: frozenset[str] = frozenset()  # those with rules; requests to others are not asked about
         self._keys = KeyFetcher()
         self._tasks: set[asyncio.Task[None]] = set()
         self._trial_logged_s: dict[str, float] = {}
@@ -85,11 +93,13 @@ class Gate:
             for route in site.routes:
                 if route.admission is not None:
                     rules[id(route)] = Rules(site, route, route.admission, self._compiled.kept, kept)
-        return Compiled(rules, kept)
+        sites = {s.name for s in snapshot.network.sites if any(route.admission for route in s.routes)}
+        return Compiled(rules, kept, frozenset(sites))
 
     def adopt(self, compiled: Compiled) -> None:
         """Ask these from now on."""
         self._compiled = compiled
+        self.sites = compiled.sites
 
     def close(self) -> None:
         """Let go of what waits."""
@@ -97,9 +107,15 @@ class Gate:
         for task in self._tasks:
             task.cancel()
 
-    def admit(self, exchange: Exchange, route: RouteSpec, go_on: Callable[[], None]) -> None:
+    def admit(self, exchange: Exchange, site: Site, route: RouteSpec, go_on: Callable[[], None]) -> None:
         """Call `go_on` if the route's rules let the request pass, maybe later; answer it if they do not."""
-        rules = self._compiled.rules[id(route)]
+        if self._goes_around(exchange, site, route):
+            self._refuse(exchange, f"{site.spec.host}{route.path}", AMBIGUOUS, ())
+            return
+        rules = self._compiled.rules.get(id(route))
+        if rules is None:
+            go_on()
+            return
         if not rules.repeatable or route.function:
             exchange.raw = None
         now_s = time()
@@ -146,7 +162,7 @@ class Gate:
         go_on: Callable[[], None],
     ) -> None:
         if isinstance(verdict, Refuse):
-            self._refuse(exchange, rules, verdict, amendments)
+            self._refuse(exchange, rules.title, verdict, amendments)
             return
         for name in verdict.would_refuse:
             self._count_trial(f"{rules.title} {name} (dry run)")
@@ -158,6 +174,14 @@ class Gate:
         added = [*amendments, Amendment(frozenset(), [], limits)] if limits else amendments
         exchange.stream = amended(exchange.stream, added)
         go_on()
+
+    def _goes_around(self, exchange: Exchange, site: Site, route: RouteSpec) -> bool:
+        """Whether an origin might read the path as one that other rules are for."""
+        for path in readings(exchange.target.partition(b"?")[0]):
+            other = site.route(path)
+            if other is not None and other is not route and other.admission != route.admission:
+                return True
+        return False
 
     def _facts(self, exchange: Exchange) -> Facts:
         conn = exchange.conn
@@ -177,7 +201,7 @@ class Gate:
         )
 
     def _refuse(
-        self, exchange: Exchange, rules: Rules, verdict: Refuse, amendments: Sequence[Amendment]
+        self, exchange: Exchange, title: str, verdict: Refuse, amendments: Sequence[Amendment]
     ) -> None:
         status = verdict.status
         rule = verdict.rule.encode()
@@ -187,7 +211,7 @@ class Gate:
         if not preflight:  # which has said all that there is to say
             for amendment in amendments:
                 fields = amendment(fields)
-            self.refused[f"{rules.title} {verdict.rule}"] += 1
+            self.refused[f"{title} {verdict.rule}"] += 1
         detail = b"preflight" if preflight else b'"refused by %b"' % rule
         cache_status = b"atoll-%b; detail=%b" % (self._desk.pop_bytes, detail)
         fields = self._desk.headers(exchange, fields, BYPASS, cache_status, -1.0)

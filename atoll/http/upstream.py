@@ -346,6 +346,7 @@ async def fetch(
     """
     reader = ResponseReader(pool, request, body, timeout_s)
     reader.terms, reader.on_informational = terms, inform
+    reader.repeatable = reader.repeatable or bool(terms.upgrade)  # its body waits for the answer
     pool.start(reader)
     await reader.wait_head()
     return reader

@@ -26,7 +26,7 @@ class Time:
             "edge.fill",
             "edge.serve",
             "edge.pipeline",
-            "http.upstream",
+            "http.call",
             "http.h1",
             "http.h2",
         ):

@@ -28,7 +28,7 @@ from atoll.config.spec import OriginSpec
 from atoll.edge.bindings import parse_response
 from atoll.edge.clock import Clock
 from atoll.edge.log import AccessLog
-from atoll.edge.origin import Origin
+from atoll.edge.origin import target_of
 from atoll.errors import AtollError, RemoteError
 from atoll.http.exchange import ConnectionInfo
 
@@ -260,9 +260,13 @@ async def test_a_log_that_cannot_be_reopened_writes_into_nothing_else(
         end.close()
 
 
-def test_an_origin_that_would_need_tls_is_refused() -> None:
-    with pytest.raises(AtollError, match="https"):
-        Origin(OriginSpec(host="secure.test", url="https://secure.test"), 1.0)
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://other.test", "https://", "http://other.test/below", "//other.test", "http://[::1", "http://a:b"],
+)
+def test_an_origin_s_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(AtollError, match="http://host:port"):
+        target_of(OriginSpec(host="other.test", url=url))
 
 
 async def test_only_the_health_host_is_the_health_host(world: World) -> None:

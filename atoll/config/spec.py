@@ -31,11 +31,11 @@ DEFAULT_TENANT = "default"
 ANYWHERE = "*"  # the `SiteSpec.host` of the site that answers for every host no other site has
 
 Consistency = Literal["eventual", "merged", "strict", "critical"]
-"""What a cached answer promises: `strict` is never older than a purge that has been acknowledged, even where a
-PoP has lost touch with the others; `critical` has been validated by the origin for this very request."""
+"""What a cached answer promises: `strict` is never older than a purge that has been acknowledged, even where
+a PoP has lost touch with the others; `critical` has been validated by the origin for this very request."""
 
 Strategy = Literal["edge-first", "origin-first", "edge-only"]
-"""Where an answer comes from: the cache while it is fresh; the origin, the cache standing in for it when it fails;
+"""Where an answer comes from: the cache while it is fresh; the origin, the cache standing in when that fails;
 or the cache alone."""
 
 
@@ -97,6 +97,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
     honour_client: bool = True  # whether a client's Cache-Control may have the origin asked
     refresh_ahead_s: int = 0  # renew behind what is asked for when it has only so long to live
     stale_while_revalidate_s: int = 0  # for responses that do not say it themselves
+    slice_bytes: int = 0  # answer ranges of large objects from slices of so many bytes; 0: no slices
     stale_if_error_s: int = 86_400  # serve stale this long past freshness when no origin answers
     admission: AdmissionSpec | None = None  # who may ask, and what browsers are told
     compression: CompressionSpec | None = None  # for clients that accept it

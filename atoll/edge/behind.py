@@ -29,8 +29,8 @@ class Behind:
         self._tier = tier
         self._applied = applied
 
-    async def fetch(self, visit: Visit, method: bytes, headers: Headers) -> Fetched:
-        """The response to a request that may be answered by a cache.
+    async def fetch(self, visit: Visit, method: bytes, headers: Headers, key: bytes = b"") -> Fetched:
+        """The response to a request that may be answered by a cache; `key`, if there is one, says by whose.
 
         Raises:
             RemoteError: nobody answered.
@@ -38,11 +38,13 @@ class Behind:
         seq = self._applied()
         exchange, host = visit.exchange, visit.site.host
         if self._tier is not None:
-            for peer in self._tier.peers(visit.primary, visit.route.pool, visit.hop):
+            for peer in self._tier.peers(key or visit.primary, visit.route.pool, visit.hop):
                 fields = [*headers, (SCHEME, visit.scheme)]
                 answer = await self._tier.ask(peer, method, exchange.target, host, fields)
                 if answer is not None:
                     return Fetched(answer.reader, min(seq, answer.purge_seq))
-        reader, _ = await self.origins().fetch(visit.route.pool, method, exchange.target, host, headers, None)
+        reader, _ = await self.origins().fetch(
+            visit.route.pool, method, exchange.target, host, headers, None, inform=exchange.stream.inform
+        )
         reader.headers = [field for field in reader.headers if field[0] not in _OURS]
         return Fetched(reader, seq)

@@ -23,6 +23,7 @@ from atoll.edge.finish import BYPASS, HIT, STALE
 from atoll.edge.flight import Flight, Flights
 from atoll.edge.routing import Site
 from atoll.edge.serve import Outcome, Server, age_s, boundary
+from atoll.edge.slices import Slicer
 from atoll.edge.tier import FROM_CLIENT
 from atoll.edge.visit import READS, Visit
 from atoll.errors import RemoteError
@@ -47,6 +48,7 @@ class CacheStep:
         self._lease = lease
         self._server = Server(pop, outcome)
         self._filler = Filler(pop, store, behind, flights, self._server)
+        self._slicer = Slicer(pop, store, behind, flights, self._server)
 
     def lookup(self, exchange: Exchange, site: Site, route: RouteSpec) -> bool:
         """Answer a fresh hit in place. False when `run` has to see to it."""
@@ -86,6 +88,8 @@ class CacheStep:
         while True:
             entry = self._store.get(visit.primary, visit.exchange.headers)
             if self._answered(visit, entry):
+                return
+            if visit.route.slice_bytes and await self._slicer.answer(visit):
                 return
             flight = self._flights.find(key, time())
             if flight is None:
@@ -197,7 +201,10 @@ class CacheStep:
         """Forget what an unsafe request has changed, by either scheme (RFC 9111 §4.4)."""
         target = visit.exchange.target
         for scheme in (b"http", b"https"):
-            self._store.purge(keys.primary_key(scheme, visit.site.host, target))
+            primary = keys.primary_key(scheme, visit.site.host, target)
+            self._store.purge(primary)
+            if visit.route.slice_bytes:
+                self._slicer.forget(visit, primary)
             for related in keys.related_keys(scheme, visit.site.host, target, response):
                 self._store.purge(related)
 

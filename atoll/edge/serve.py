@@ -144,6 +144,20 @@ class Server:
         serving.at_once(exchange.stream, planned, headers, body)
         self._outcome.done(exchange, planned.status, planned.length or 0, verdict)
 
+    def planned(
+        self,
+        visit: Visit,
+        planned: Plan,
+        fields: Headers,
+        content: Content,
+        verdict: bytes,
+        cache_status: bytes,
+    ) -> None:
+        """Answer as `planned`, with `fields`, from any content."""
+        exchange = visit.exchange
+        headers = self._outcome.headers(exchange, fields, verdict, cache_status, 0.0)
+        self.behind(self._stream(exchange, planned, headers, content, verdict))
+
     async def pass_on(
         self, visit: Visit, reader: ResponseReader, verdict: bytes, cache_status: bytes, origin_ms: float
     ) -> None:

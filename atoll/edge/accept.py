@@ -9,16 +9,22 @@ from __future__ import annotations
 from typing import Final
 
 from atoll.http.exchange import ConnectionInfo
-from atoll.http.fields import Headers, strip_hop_by_hop
+from atoll.http.fields import Headers, get, strip_hop_by_hop
+from atoll.http.trailers import takes_trailers
 
 _OURS: Final = frozenset((b"cf-blob", b"cf-connecting-ip", b"cf-ipcountry", b"x-real-ip"))
 _FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
 _HOP: Final = frozenset((b"expect",))
+_GRPC: Final = b"application/grpc"
 
 
 def accept_headers(headers: Headers) -> Headers:
-    """A client's fields without those only the edge may set, and without hop-by-hop ones."""
-    return [
+    """A client's fields without those only the edge may set, and without hop-by-hop ones.
+
+    `TE: trailers` of a gRPC call is said again: its servers refuse calls without it. Any other `TE` ends here;
+    trailers are taken unasked.
+    """
+    kept = [
         field
         for field in strip_hop_by_hop(headers)
         if not field[0].startswith(b"atoll-")
@@ -26,6 +32,9 @@ def accept_headers(headers: Headers) -> Headers:
         and field[0] not in _FORWARDED
         and field[0] not in _HOP
     ]
+    if takes_trailers(headers) and (get(headers, b"content-type") or b"").startswith(_GRPC):
+        kept.append((b"te", b"trailers"))
+    return kept
 
 
 def forwarded(conn: ConnectionInfo, host: bytes) -> Headers:

@@ -252,7 +252,7 @@ class H2Connection(asyncio.Protocol):
         body.on_flow = stream.make_room
         if event.end_stream:
             body.complete = True
-        elif event.expect_continue:
+        elif get(exchange.headers, b"expect") is not None:
             body.on_wanted = stream.go_ahead
 
     def _write_prepared(self, stream_id: int, fields: Headers, body: bytes) -> None:

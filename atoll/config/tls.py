@@ -25,8 +25,8 @@ class TlsSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usual(self) -> bool:
-        """Whether a handshake needs nothing of its own."""
-        return self.minimum == "1.2" and self.clients == "off"
+        """Whether a connection may be used for any other site as well."""
+        return self.minimum == "1.2" and self.clients == "off" and self.http3
 
 
 USUAL = TlsSpec()

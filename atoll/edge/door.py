@@ -6,6 +6,7 @@
   handshake was held to its wishes; others are told to open one (421, RFC 9110 §15.5.20). Nothing of it is
   remembered by bytes: the next request of the same bytes may come from somebody else.
 
+`h3_port` is where the same sites are to be had over HTTP/3, which responses over TLS then say (RFC 7838).
 `Client-Cert` (RFC 9440) is the edge's to set: what a client sends under that name is dropped.
 """
 
@@ -28,17 +29,28 @@ from atoll.http.tls import Policies
 _CHALLENGE: Final = b"/.well-known/acme-challenge/"
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]{1,128}")
 _MAX_ANSWER: Final = 1024  # bytes; a token and a thumbprint take some 130
+_ALT_SVC_S: Final = 86_400  # a client that finds nobody there goes back to what it had
 _CLIENT_FIELDS: Final = frozenset((b"client-cert", b"client-cert-chain"))
 
 
 class Door(PublicApp):
     """The `App` of a public listener. `challenges` has a file for each challenge that is to be answered."""
 
-    def __init__(self, edge: Edge, challenges: Path) -> None:
+    def __init__(self, edge: Edge, challenges: Path, h3_port: int = 0) -> None:
         super().__init__(edge)
         self._challenges = challenges
+        self._alt_svc: Headers = [(b"alt-svc", b'h3=":%d"; ma=%d' % (h3_port, _ALT_SVC_S))] if h3_port else []
         self._looked_at: Snapshot | None = None
         self._particular = False  # whether any site wants what the door sees to
+
+    def opened(self, conn: ConnectionInfo) -> None:
+        """See `App.opened`."""
+        super().opened(conn)
+        if self._alt_svc and conn.scheme == b"https":
+            site = self.edge.table.site(conn.server_name.encode()) if conn.server_name else None
+            wishes = site.spec.tls if site is not None else USUAL
+            if wishes.http3 and wishes.clients == "off":
+                conn.announced = self._alt_svc
 
     def handle(self, exchange: Exchange) -> None:
         """See `App.handle`."""
@@ -97,7 +109,8 @@ class Door(PublicApp):
     def _opened_for(self, conn: ConnectionInfo, site: Site) -> bool:
         if site.spec.tls.clients == "require" and conn.client_certificate is None:
             return False
-        return self.edge.table.site(conn.server_name.encode()) is site
+        opened = self.edge.table.site(conn.server_name.encode())
+        return opened is not None and opened.spec is site.spec
 
     def _redirect(self, exchange: Exchange, port: int) -> None:
         host = exchange.authority

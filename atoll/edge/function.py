@@ -214,7 +214,7 @@ class FunctionCall(Call):
         prepared = question.prepare(head)
         now_s = time()
         stamp = question.stamp(now_s, self._received_s)
-        more = [(b"server-timing", stamp.timing), (b"atoll-trace", stamp.trace)]
+        more = [(b"server-timing", stamp.timing), (b"atoll-trace", stamp.trace), *self._conn.announced]
         if prepared.needs_date:
             more.append((b"date", stamp.date))
         self._stream.respond_prepared(prepared, more, body)
@@ -233,7 +233,7 @@ class FunctionCall(Call):
         prepared = question.prepare(ResponseHead(status, headers, size))
         stamp = question.stamp(time(), self._received_s)
         self._status, self._verdict, self._trace = status, prepared.verdict, stamp.trace
-        self._stream.start(status, stamped(prepared.fields, stamp), size)
+        self._stream.start(status, [*stamped(prepared.fields, stamp), *self._conn.announced], size)
 
     def data(self, data: bytes) -> None:
         """See `Call`."""

@@ -466,24 +466,3 @@ def _can_segment(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def quic_socket(address: str, port: int) -> socket.socket:
-    """A UDP socket that never lets its datagrams be cut on the way (RFC 9000 §14).
-
-    Raises:
-        OSError: it cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        else:
-            with contextlib.suppress(OSError):  # Linux: IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
-                sock.setsockopt(socket.IPPROTO_IP, 10, 3)
-        sock.bind((address, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock

@@ -67,6 +67,7 @@ def _pop(index: int, code: str) -> PopSpec:
         lon=place.lon,
         http_port=HTTP_PORT_BASE + index,
         https_port=HTTPS_PORT_BASE + index,
+        http3=True,
     )
 
 

@@ -55,10 +55,9 @@ class Agent:
         self._network_file = paths.network_file
         self._link = Link(config.nats_url, f"agent-{pop.code}")
         self._store: Store | None = None
-        self._edges = EdgeWorkers([run / f"edge-{i}.sock" for i in range(pop.workers)], self._acknowledged)
-        self._purges = Purges(
-            pop.code, [run / f"edge-{i}.sock" for i in range(pop.workers)], self._publish_purged
-        )
+        edges = [run / f"edge-{i}.sock" for i in range(pop.edges)]
+        self._edges = EdgeWorkers(edges, self._acknowledged)
+        self._purges = Purges(pop.code, edges, self._publish_purged)
         self._hosts = FunctionHosts(run / "supervisor.sock", self._disk, self._fetch, self._rebuild)
         self._specs = Specs()
         self._offered: Specs | None = None  # of a store that is not the one it follows

@@ -27,6 +27,7 @@ LATE_S: Final = 0.1
 ABSENT_LOOKS: Final = 2
 
 _EDGE: Final = "edge-"
+_H3: Final = "edge-h3"  # of no use to users of TCP
 
 
 class Looks:
@@ -66,7 +67,10 @@ class Looks:
         except (OSError, AtollError):
             return None
         assert isinstance(reply, Processes)
-        return any(info.name.startswith(_EDGE) and info.state == "ready" for info in reply.processes)
+        return any(
+            info.name.startswith(_EDGE) and info.name != _H3 and info.state == "ready"
+            for info in reply.processes
+        )
 
 
 def judged(finding: Finding, serving: bool | None) -> Finding:

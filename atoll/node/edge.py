@@ -30,7 +30,10 @@ from atoll.edge.pipeline import Edge
 from atoll.edge.tier import Tier
 from atoll.errors import AtollError
 from atoll.http.accept import Listener
+from atoll.http.certificates import Certificates
+from atoll.http.quic_endpoint import QuicEndpoint
 from atoll.http.tls import CertificateStore
+from atoll.node.edge_h3 import H3_CACHE_BYTES, h3_endpoint
 from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
 from atoll.node.warm import until_warm
 from atoll.wire import frames
@@ -64,13 +67,15 @@ class Worker:
         paths.logs.mkdir(parents=True, exist_ok=True)
         clock = Clock()
         self.log = AccessLog(paths.logs / f"{self._pop.code}-access.log", clock)
-        capacity = int(config.options.get("cache_bytes", CACHE_BYTES))
+        usual = CACHE_BYTES if config.index < self._pop.workers else H3_CACHE_BYTES
+        capacity = int(config.options.get("cache_bytes", usual))
         tier = Tier(config.index, lambda pop, index: str(paths.pop_run(pop) / f"tier-{index}.sock"))
         self.disk = self._open_disk()
         memory = Store(capacity, log=self.disk.log)
         self.edge = Edge(snapshot, self.log, Levels(memory, self.disk), clock, tier)
-        self.listeners: list[Listener] = []
+        self.listeners: list[Listener | QuicEndpoint] = []
         self.certificates: CertificateStore | None = None
+        self._files: Certificates | None = None
         self._stopped = asyncio.Event()
 
     def _open_disk(self) -> DiskStore:
@@ -89,14 +94,20 @@ class Worker:
             paths = self._config.paths
             self.certificates = CertificateStore(paths.ca / "leaf", "localhost", paths.certificates)
             self.certificates.apply(policies(self.edge.table))
+            self._files = self.certificates.certificates
             self.listeners.append(Listener(self._door(), sockets["https"], self.certificates))
+        if "quic" in sockets:
+            app = Door(self.edge, self._config.paths.acme / "challenges")
+            endpoint, self._files = h3_endpoint(app, sockets["quic"], self._config)
+            self.listeners.append(endpoint)
         if "tier" in sockets:
             self.listeners.append(Listener(self.edge.tier_app(), sockets["tier"], trusted=True))
         if "bindings" in sockets:
             self.listeners.append(Listener(self.edge.bindings, sockets["bindings"], trusted=True))
 
     def _door(self) -> Door:
-        return Door(self.edge, self._config.paths.acme / "challenges")
+        h3_port = self._pop.https_port if self._pop.http3 else 0
+        return Door(self.edge, self._config.paths.acme / "challenges", h3_port)
 
     async def control(self) -> asyncio.AbstractServer:
         """Listen for the agent and the supervisor."""
@@ -123,7 +134,7 @@ class Worker:
     def _stats(self) -> EdgeStats:
         stats = self.edge.stats(sum(len(listener.connections) for listener in self.listeners))
         counts = [listener.handshakes for listener in self.listeners]
-        faults = self.certificates.certificates.faults if self.certificates is not None else {}
+        faults = self._files.faults if self._files is not None else {}
         return msgspec.structs.replace(
             stats,
             handshakes=sum(count.done for count in counts),
@@ -175,6 +186,9 @@ class Worker:
         sweeper.cancel()
         warming.cancel()
         server.close()
+        for listener in self.listeners:
+            if isinstance(listener, QuicEndpoint):
+                listener.end()
         self.log.close()
         self.disk.close()
 

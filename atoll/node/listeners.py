@@ -18,6 +18,9 @@ import psutil
 from atoll.errors import AtollError
 
 BACKLOG: Final = 4096
+_TRIES: Final = 20  # of ports that the kernel chooses for TCP and that may be taken for UDP
+_IP_PMTUDISC_PROBE: Final = 3  # linux/in.h: do not fragment, and leave the size to us
+_PROBE_MTU: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
 
 
 def listen_tcp(address: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -52,6 +55,27 @@ def listen_unix(path: Path) -> socket.socket:
     return sock
 
 
+def bind_udp(address: str, port: int) -> socket.socket:
+    """A UDP socket for QUIC: its datagrams are never cut on the way (RFC 9000 §14).
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        with contextlib.suppress(OSError):  # Linux alone knows it by these numbers
+            level, option = _PROBE_MTU[family]
+            sock.setsockopt(level, option, _IP_PMTUDISC_PROBE)
+        sock.bind((address, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def listen_public(port: int, option: str) -> dict[str, socket.socket]:
     """Port `port` of both loopback addresses (IPv6 where the machine has it), by address.
 
@@ -78,16 +102,23 @@ def free_port(preferred: int, address: str = "127.0.0.1") -> int:
 
 
 def free_ports(preferred: Iterable[tuple[str, int]]) -> list[int]:
-    """For each address and port, that port or one that the kernel chooses; no two the same."""
+    """For each address and port, that port or one that the kernel chooses; no two the same.
+
+    Raises:
+        OSError: there is none.
+    """
     with contextlib.ExitStack() as held:
-        return [port_of(held.enter_context(_listen_somewhere(*place))) for place in preferred]
+        return [_listen_somewhere(address, port, held) for address, port in preferred]
 
 
-def _listen_somewhere(address: str, port: int) -> socket.socket:
-    try:
-        return listen_tcp(address, port)
-    except OSError:
-        return listen_tcp(address, 0)
+def _listen_somewhere(address: str, port: int, held: contextlib.ExitStack) -> int:
+    """A port that is free for TCP and for UDP: HTTPS has both (RFC 9114 §3.1)."""
+    for candidate in (port, *[0] * _TRIES):
+        with contextlib.suppress(OSError):
+            tcp = held.enter_context(listen_tcp(address, candidate))
+            held.enter_context(bind_udp(address, port_of(tcp)))
+            return port_of(tcp)
+    raise OSError(errno.EADDRINUSE, f"no port of {address} is free")
 
 
 def port_of(sock: socket.socket) -> int:

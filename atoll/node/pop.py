@@ -25,7 +25,7 @@ from atoll.errors import AtollError
 from atoll.node import edge_watch
 from atoll.node.hosts import PREFIX as HOST_PREFIX
 from atoll.node.hosts import Hosts
-from atoll.node.listeners import listen_tcp, listen_unix
+from atoll.node.listeners import bind_udp, listen_tcp, listen_unix
 from atoll.node.process import Launch, role_launch, usage
 from atoll.node.role import RoleConfig, notify_ready, read_role
 from atoll.node.supervisor import READY_TIMEOUT_S, Supervised, Supervisor
@@ -70,7 +70,7 @@ class PopSupervisor:
         self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
         server = await frames.serve(self._run / "supervisor.sock", self.answer)
         self._roles = [self._supervisor.run(launch) for launch in self._launches()]
-        self._watching = [asyncio.ensure_future(self._watch_edge(i)) for i in range(self._pop.workers)]
+        self._watching = [asyncio.ensure_future(self._watch_edge(i)) for i in range(self._pop.edges)]
         return server
 
     async def notify_when_ready(self) -> None:
@@ -81,6 +81,8 @@ class PopSupervisor:
     def _launches(self) -> Sequence[Launch]:
         bindings = self._hold(listen_unix(self._run / "bindings.sock"))
         edges = [self._edge(index, bindings) for index in range(self._pop.workers)]
+        if self._pop.http3:
+            edges.append(self._edge_h3(self._pop.workers))
         others = [self._role(name) for name in (AGENT, ANYCAST)]
         return [*edges, *others]
 
@@ -96,17 +98,25 @@ class PopSupervisor:
             "bindings": bindings.fileno(),
             "tier": tier.fileno(),
         }
-        return replace(self._role("edge", index), name=f"edge-{index}", fds=fds)
+        return replace(self._role("edge", index), fds=fds)
+
+    def _edge_h3(self, index: int) -> Launch:
+        """An edge worker that speaks HTTP/3 alone, so that its slowness holds up nobody else."""
+        udp = self._hold(bind_udp(self._pop.address, self._pop.https_port))
+        return replace(self._role("edge", index), fds={"quic": udp.fileno()})
 
     async def _watch_edge(self, index: int) -> None:
-        worker = self._supervisor.get(f"edge-{index}")
+        worker = self._supervisor.get(self._edge_name(index))
         await edge_watch.watch(worker, self._run / f"edge-{index}.sock")
 
     def _role(self, role: str, index: int = 0) -> Launch:
         nats_url = self._config.nats_url if role == AGENT else ""  # it has the password
         config = msgspec.structs.replace(self._config, role=role, index=index, nats_url=nats_url)
-        name = f"edge-{index}" if role == "edge" else role
+        name = self._edge_name(index) if role == "edge" else role
         return role_launch(name, f"atoll.node.{role}", config)
+
+    def _edge_name(self, index: int) -> str:
+        return f"edge-{index}" if index < self._pop.workers else "edge-h3"
 
     def _hold(self, sock: socket.socket) -> socket.socket:
         self._sockets.append(sock)
@@ -174,7 +184,7 @@ class PopSupervisor:
         for watching in self._watching:
             watching.cancel()
         await self._supervisor.stop(ANYCAST)
-        await self._supervisor.stop(*(f"edge-{index}" for index in range(self._pop.workers)))
+        await self._supervisor.stop(*(self._edge_name(index) for index in range(self._pop.edges)))
         await asyncio.gather(self._hosts.stop_all(), self._supervisor.stop_all())
         for sock in self._sockets:
             sock.close()

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from edge_world import ROUTES, Response, World, get, read_response, running
-from test_http_tls import write_certificate
-from test_http_tls_policy import member
+from edge_world import ROUTES, Response, World, get, page, read_response, running
+from tls_files import member, write_certificate
 
 from atoll.config.spec import SiteSpec
 from atoll.config.tls import TlsSpec
@@ -50,14 +49,14 @@ class House:
         world.edge.apply(world.snapshot(2, *sites))
         self.folder = folder
         self.clear, self.clear_at = self._listen(None)
-        store = CertificateStore(folder, "localhost")
-        store.apply(policies(world.edge.table))
-        self.secure, self.secure_at = self._listen(store)
+        self.store = CertificateStore(folder, "localhost")
+        self.store.apply(policies(world.edge.table))
+        self.secure, self.secure_at = self._listen(self.store)
 
     def _listen(self, tls: CertificateStore | None) -> tuple[Listener, tuple[str, int]]:
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
-        return Listener(Door(self.world.edge, self.challenges), sock, tls), sock.getsockname()
+        return Listener(Door(self.world.edge, self.challenges, 4433), sock, tls), sock.getsockname()
 
     async def ask(self, request: bytes) -> Response:
         """Over plain HTTP."""
@@ -154,6 +153,33 @@ async def test_what_one_client_may_see_is_not_remembered_for_another(house: Hous
         ).body == b"secret"
     assert (await house.ask_securely("shop.test", request)).status == 421
     assert (await house.ask(request)).status == 421
+
+
+@pytest.mark.parametrize(
+    ("path", "hits"),
+    [(b"/page", 0), (b"/kept", 3), (b"/fn/x", 0)],
+    ids=["from the origin", "hits", "function"],
+)
+async def test_tls_says_where_http_3_is_spoken(house: House, path: bytes, hits: int) -> None:
+    kept = b"max-age=60" if hits else b"no-store"
+    house.world.origin.answer = lambda asked: page(b"x", kept)
+    for _ in range(4):
+        response = await house.ask_securely("shop.test", get(path))
+        assert response.field("alt-svc") == 'h3=":4433"; ma=86400'
+    assert house.world.edge.counters.hits == hits
+    assert (await house.ask(get(path))).field("alt-svc") == ""
+
+
+async def test_sites_that_want_otherwise_do_not_say_it(house: House) -> None:
+    alice = member(house.members, "alice")
+    assert (await house.ask_securely("members.test", get(b"/", host=b"members.test"), alice)).field(
+        "alt-svc"
+    ) == ""
+    quiet = SiteSpec(name="quiet", host="quiet.test", routes=ROUTES, tls=TlsSpec(http3=False))
+    house.world.edge.apply(house.world.snapshot(3, quiet))
+    house.store.apply(policies(house.world.edge.table))
+    assert (await house.ask_securely("quiet.test", get(b"/", host=b"quiet.test"))).field("alt-svc") == ""
+    assert (await house.ask_securely("shop.test", get(b"/"))).field("alt-svc") != ""
 
 
 async def test_usual_sites_need_no_look_into_the_hello(house: House) -> None:

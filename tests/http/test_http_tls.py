@@ -1,7 +1,6 @@
 """TLS listeners: SNI, ALPN, certificates that change on disk, PROXY protocol before the handshake."""
 
 import asyncio
-import datetime
 import socket
 import ssl
 from pathlib import Path
@@ -9,17 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from test_http_h1 import FakeApp
+from tls_files import write_certificate
 
-from atoll.control.certificates import ensure_authority, issue
 from atoll.errors import AtollError
 from atoll.http.accept import Listener
 from atoll.http.proxy_protocol import build
 from atoll.http.tls import CertificateStore, server_context
-
-
-def write_certificate(folder: Path, name: str) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    (folder / f"{name}.pem").write_bytes(issue(ensure_authority(folder / "ca", now), name, now))
 
 
 @pytest.fixture

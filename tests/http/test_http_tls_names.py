@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import os
 import socket
@@ -11,47 +10,14 @@ import ssl
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from edge_world import until
 from test_http_h1 import FakeApp
-from test_http_tls import visit, write_certificate
+from test_http_tls import visit
+from tls_files import pem_for, put, write_certificate
 
 from atoll.http.accept import Listener
 from atoll.http.certificates import Certificates, read_leaf, wildcard_of
 from atoll.http.tls import CertificateStore, TlsCounts, server_context
-
-NOW = dt.datetime.now(dt.UTC)
-
-
-def pem_for(*names: str, days: int = 90) -> bytes:
-    """A key and a self-signed certificate for several names."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0][:64])])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - dt.timedelta(days=1))
-        .not_valid_after(NOW + dt.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    encoded = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return encoded + certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write by rename, as whoever issues certificates does."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 @pytest.fixture

@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from edge_world import until
 from hypothesis import given
 from hypothesis import strategies as st
 from test_http_h1 import FakeApp
-from test_http_tls import write_certificate
-from test_http_tls_names import pem_for
+from tls_files import NOW, member, pem_for, write_certificate
 
 from atoll.config.tls import USUAL, TlsSpec
-from atoll.control.certificates import Authority, ensure_authority
+from atoll.control.certificates import ensure_authority
 from atoll.http.accept import Listener
 from atoll.http.client_hello import server_name
 from atoll.http.limits import Limits
 from atoll.http.tls import CertificateStore
 
-NOW = dt.datetime.now(dt.UTC)
 WANT = {
     "strict.test": TlsSpec(minimum="1.3"),
     "members.test": TlsSpec(clients="require", client_ca="clients.pem"),
     "guests.test": TlsSpec(clients="request", client_ca="clients.pem"),
     "broken.test": TlsSpec(clients="require", client_ca="missing.pem"),
 }
-
-
-def member(authority: Authority, name: str) -> bytes:
-    """A client's key and certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    parts = [(x509.NameOID.ORGANIZATION_NAME, "Example"), (x509.NameOID.COMMON_NAME, name)]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(*part) for part in parts]))
-        .issuer_name(authority.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(0xABC)
-        .not_valid_before(NOW - dt.timedelta(days=1))
-        .not_valid_after(NOW + dt.timedelta(days=1))
-        .sign(authority.key, hashes.SHA256())
-    )
-    encoded = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return encoded + certificate.public_bytes(serialization.Encoding.PEM)
 
 
 class Site:

@@ -15,8 +15,9 @@ from atoll.control.certificates import ensure_authority, issue
 from atoll.edge.door import Door
 from atoll.http.certificates import Certificates
 from atoll.http.limits import Limits
-from atoll.http.quic_endpoint import SECRET_BYTES, QuicEndpoint, quic_socket
+from atoll.http.quic_endpoint import SECRET_BYTES, QuicEndpoint
 from atoll.http.quic_tls import QuicLeaves
+from atoll.node.listeners import bind_udp
 
 SECRET = bytes(range(SECRET_BYTES))
 NAMES = ("localhost", "shop.test")
@@ -34,7 +35,7 @@ class H3World:
         authority = ensure_authority(world.folder / "ca", now)
         for name in NAMES:
             (self.leaf_folder / f"{name}.pem").write_bytes(issue(authority, name, now))
-        self.sock = quic_socket("127.0.0.1", 0)
+        self.sock = bind_udp("127.0.0.1", 0)
         self.sock.setblocking(False)
         self.address: tuple[str, int] = self.sock.getsockname()
         self.certificates = Certificates(self.leaf_folder, world.folder / "issued")

@@ -249,17 +249,19 @@ class Encodings:
         """Of siblings and what they were made of."""
         return self._bytes
 
-    def pick(self, terms: Terms, coding: Coding | None, entry: Entry) -> Entry:
-        """What answers in place of `entry`: its sibling in `coding`, or the entry itself.
+    def pick(self, terms: Terms, coding: Coding | None, entry: Entry) -> Entry | None:
+        """What answers in place of `entry`: its sibling in `coding`, or itself where there is nothing to do.
 
-        Large content is given as it is until its sibling has been made behind: its stream sees to it.
+        None where there should be a sibling and is none yet, or there never will be, as it is too large.
         """
         if isinstance(entry, EncodedEntry) or not may_be_encoded(entry.status) or entry.partial is not None:
             return entry
         headers, body = entry.headers, entry.body
         stored, kind = get(headers, b"content-encoding"), get(headers, b"content-type")
-        if not isinstance(body, bytes) or not varies(terms, stored, kind, len(body), entry.cc):
+        if not varies(terms, stored, kind, len(body), entry.cc):
             return entry
+        if not isinstance(body, bytes):
+            return None
         if coding is None:
             return self._kept(entry, b"") or self._keep(
                 entry, b"", EncodedEntry(entry, varied(headers), body)
@@ -270,7 +272,7 @@ class Encodings:
             self._behind(entry, coding, body)
         elif found is None and len(body) <= MAX_KEPT:
             self._behind(entry, coding, body)
-        return found or entry
+        return found
 
     def close(self) -> None:
         """Stop making any."""
@@ -352,9 +354,16 @@ def attach(exchange: Exchange, route: RouteSpec, encodings: Encodings) -> None:
 
 
 def sibling(exchange: Exchange, entry: Entry) -> Entry:
-    """What of a stored response answers `exchange`: itself, or a sibling in a coding."""
-    pick: Callable[[Entry], Entry] | None = getattr(exchange.stream, "pick", None)
-    return entry if pick is None else pick(entry)
+    """What of a stored response answers `exchange`: itself, or a sibling in a coding.
+
+    While there is no sibling the stream compresses what passes, and the next such request is to ask again.
+    """
+    pick: Callable[[Entry], Entry | None] | None = getattr(exchange.stream, "pick", None)
+    found = entry if pick is None else pick(entry)
+    if found is None:
+        exchange.raw = None
+        return entry
+    return found
 
 
 class _CompressedStream:
@@ -374,7 +383,7 @@ class _CompressedStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def pick(self, entry: Entry) -> Entry:
+    def pick(self, entry: Entry) -> Entry | None:
         """See `sibling`."""
         return self._encodings.pick(self._terms, self._accepted, entry)
 

@@ -11,6 +11,7 @@ import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
 from edge_world import Asked, Response, World, get, page, until, world
+from http2_client import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,17 +146,22 @@ async def test_a_hit_compresses_nothing(world: World, monkeypatch: pytest.Monkey
     assert again.field("x-cache") == "HIT"
 
 
-async def test_large_content_is_made_behind_and_served_as_it_passes_until_then(world: World) -> None:
+@pytest.mark.parametrize(
+    "large", [LARGE, LARGE[: AT_ONCE + 9000]], ids=["large", "small enough for the hot table"]
+)
+async def test_large_content_is_made_behind_and_served_as_it_passes_until_then(
+    world: World, large: bytes
+) -> None:
     serve(world)
-    world.origin.answer = lambda asked: html(LARGE)
-    assert len(LARGE) > AT_ONCE
+    world.origin.answer = lambda asked: html(large)
+    assert len(large) > AT_ONCE
     br = get(b"/a", b"Accept-Encoding: br")
     passing = [await world.ask(br), await world.ask(br)]
-    assert all(body_of(answer) == LARGE for answer in passing)
+    assert all(body_of(answer) == large for answer in passing)
     await until(lambda: not world.edge.encodings._pending)
     stored = await world.ask(br)
     assert int(stored.field("content-length")) == len(stored.body) < len(passing[0].body)
-    assert body_of(stored) == LARGE
+    assert body_of(stored) == large
     assert len(world.origin.asked) == 1
 
 
@@ -339,7 +345,22 @@ async def test_what_does_not_shrink_is_left_as_it_is() -> None:
     noise = os.urandom(5000)
     encodings = Encodings()
     found = encodings.pick(TERMS, b"br", entry(noise))
+    assert found is not None
     assert found.body == noise
     assert field_of(found.headers, b"content-encoding") is None
     assert field_of(found.headers, b"vary") == b"Accept-Encoding"
     encodings.close()
+
+
+async def test_the_same_over_http2(world: World) -> None:
+    serve(world)
+    world.origin.answer = lambda asked: html()
+    client = Client(await world.connect())
+    for _ in range(4):  # fetched, stored, and repeated
+        stream = client.ask("/a", ("accept-encoding", "zstd"))
+        await client.complete(stream)
+        head = client.heads[stream]
+        assert (head["content-encoding"], head["vary"], head["etag"]) == ("zstd", "Accept-Encoding", 'W/"v1"')
+        assert decoded(b"zstd", client.bodies[stream]) == TEXT
+    client.writer.close()
+    assert len(world.origin.asked) == 1

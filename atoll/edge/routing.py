@@ -2,7 +2,8 @@
 
 `<city>.localhost` is the default site seen from a city and `<site>.<city>.localhost` a named one; everything
 else is looked up by host. Whatever name was used, the site's canonical host is what cache keys and function
-URLs carry.
+URLs carry. A site whose host is `*` answers for every host that no other site has; there the name that was
+used is the canonical one, with its port.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from atoll.config.spec import FunctionRuntime, NetworkSpec, RouteSpec, SiteSpec, Snapshot
+from atoll.config.spec import ANYWHERE, FunctionRuntime, NetworkSpec, RouteSpec, SiteSpec, Snapshot
 
 HEALTH_HOST: Final = b"health.atoll.internal"
 _LOCAL: Final = b".localhost"
@@ -36,6 +37,10 @@ class Site(msgspec.Struct, frozen=True):
                 return route
         return None
 
+    def named(self, host: bytes) -> Site:
+        """The same site with another canonical host."""
+        return Site(self.spec, host, self.exact, self.prefixes)
+
 
 class Table(msgspec.Struct, frozen=True):
     """All that routing needs of a snapshot."""
@@ -45,9 +50,14 @@ class Table(msgspec.Struct, frozen=True):
     default: Site | None
     cities: frozenset[bytes]
     functions: dict[tuple[str, str], FunctionRuntime]  # (tenant, name)
+    anywhere: Site | None = None  # for hosts that no other site has
 
     def site(self, authority: bytes) -> Site | None:
         """The site that answers for `authority` (lowercase, with or without a port)."""
+        found = self._known(authority)
+        return found if found is not None or self.anywhere is None else self.anywhere.named(authority)
+
+    def _known(self, authority: bytes) -> Site | None:
         host = authority.rsplit(b":", 1)[0] if not authority.endswith(b"]") else authority
         found = self.hosts.get(host)
         if found is not None or not host.endswith(_LOCAL):
@@ -94,7 +104,11 @@ def table_of(network: NetworkSpec, functions: tuple[FunctionRuntime, ...] = ()) 
     """The routing table of a network; without its functions it says whose a host is."""
     sites = [compile_site(spec) for spec in network.sites]
     hosts: dict[bytes, Site] = {}
+    anywhere: Site | None = None
     for site in sites:
+        if site.spec.host == ANYWHERE:
+            anywhere = site
+            continue
         for name in (site.spec.host, *site.spec.aliases):
             hosts[name.lower().encode()] = site
     names = {site.spec.name.encode(): site for site in sites}
@@ -104,4 +118,5 @@ def table_of(network: NetworkSpec, functions: tuple[FunctionRuntime, ...] = ()) 
         default=names.get(network.default_site.encode()),
         cities=frozenset(eyeball.city.encode() for eyeball in network.eyeballs),
         functions={(runtime.tenant, runtime.name): runtime for runtime in functions},
+        anywhere=anywhere,
     )

@@ -1,9 +1,11 @@
 """Hosts and paths to sites and routes."""
 
+import msgspec
 import pytest
+from networks import network
 
 from atoll.config.spec import RouteSpec, SiteSpec
-from atoll.edge.routing import Table, compile_site
+from atoll.edge.routing import Table, compile_site, table_of
 
 
 def table() -> Table:
@@ -81,3 +83,18 @@ def test_the_404_page_can_name_every_host() -> None:
     assert "new-york.localhost" in known
     assert "shop.new-york.localhost" in known
     assert "example.com" in known
+
+
+def test_one_site_may_answer_for_every_other_host() -> None:
+    anywhere = SiteSpec(name="rest", host="*", routes=(RouteSpec(path="/*", pool="rest"),))
+    www = SiteSpec(name="www", host="www.example.com", aliases=("example.com",))
+    known = msgspec.structs.replace(network(), sites=(www, anywhere), default_site="www")
+    found = table_of(known)
+    assert found.canonical("example.com") == "www.example.com"
+    other = found.site(b"nowhere.example:8080")
+    assert other is not None
+    assert (other.host, other.spec.name) == (b"nowhere.example:8080", "rest")
+    route = other.route(b"/a?b")
+    assert route is anywhere.routes[0]
+    assert found.site(b"") is not None
+    assert "*" not in found.known_hosts()

@@ -141,6 +141,7 @@ class UpstreamPool:
             if call is None:
                 return
             connection.begin(call)
+        self._serve_pending()
 
     def shared_lost(self, connection: H2Upstream) -> None:
         """`connection` takes no more calls."""
@@ -170,13 +171,16 @@ class UpstreamPool:
                 if shared.room():
                     shared.begin(call)
                     return
-        # Until it is known whether a connection can be shared, and while one is made that can, one is enough.
-        if sharing and self._dials:
-            self._wait_for_turn(call)
-        elif len(self._connections) + len(self._dials) < self.limits.connections:
+        if self._may_dial(sharing):
             self._dial(call)
         else:
             self._wait_for_turn(call)
+
+    def _may_dial(self, sharing: bool) -> bool:
+        """Whether a connection may be made. While one is, that can perhaps be shared, one is enough."""
+        if sharing and (self._dials or any(not shared.greeted for shared in self._shared)):
+            return False
+        return len(self._connections) + len(self._dials) < self.limits.connections
 
     def _wait_for_turn(self, call: Call) -> None:
         if len(self._pending) >= self.limits.pending:
@@ -197,9 +201,7 @@ class UpstreamPool:
 
     def _serve_pending(self) -> None:
         """There is room for a connection."""
-        while self._pending and len(self._connections) + len(self._dials) < self.limits.connections:
-            if self._may_share and self._dials:
-                return
+        while self._pending and self._may_dial(self._may_share):
             call = self._next_pending()
             if call is not None:
                 self._seek(call)
@@ -241,8 +243,7 @@ class UpstreamPool:
                 connection.close()
             elif _waits(call):
                 connection.begin(call)
-            self.shared_room(connection)
-            return
+            return  # the others wait for what it says of itself
         if not call.terms.upgrade:
             self._may_share = False
         if _waits(call):

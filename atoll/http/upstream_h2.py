@@ -92,7 +92,7 @@ class H2Upstream(asyncio.Protocol):
         self._most_streams = _MOST_STREAMS
         self._owed = 0
         self._clogged = False
-        self._greeted = False  # the origin has said its settings
+        self.greeted = False  # the origin has said its settings: until then it gets one call
         self._answered = False  # it has answered something
         self._useless = 0
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags and what there is of a block
@@ -103,7 +103,7 @@ class H2Upstream(asyncio.Protocol):
 
     def room(self) -> bool:
         """Whether it takes another call now."""
-        return not self.worn and len(self._streams) < self._most_streams
+        return not self.worn and len(self._streams) < (self._most_streams if self.greeted else 1)
 
     @property
     def busy(self) -> bool:
@@ -211,10 +211,10 @@ class H2Upstream(asyncio.Protocol):
     # --- frames
 
     def _take(self, frame: h2.Frame) -> None:
-        if not self._greeted:
+        if not self.greeted:
             if frame.kind != h2.SETTINGS or frame.flags & h2.ACK:
                 raise h2.H2Error(h2.PROTOCOL_ERROR, "no settings at first")
-            self._greeted = True
+            self.greeted = True
         if self._block is not None:
             if frame.kind != h2.CONTINUATION or frame.stream != self._block[0]:
                 raise h2.H2Error(h2.PROTOCOL_ERROR, "a header block with something in it")

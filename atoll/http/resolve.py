@@ -27,7 +27,8 @@ _TTL_S: Final = (1.0, 3600.0)  # whatever an answer says
 _KEEP_S: Final = 24 * 3600.0  # the last good answer when DNS is silent or broken
 _KEEP_GONE_S: Final = 30.0  # when it says that there is no such name: mostly somebody's mistake, soon undone
 _AGAIN_S: Final = 2.0  # between two questions that fail
-_LIFETIME_S: Final = 2.0  # of one question, all servers and repetitions
+_LIFETIME_S: Final = 2.5  # of one question, all servers and repetitions
+_REPEAT_S: Final = 0.8  # without an answer: the next server, or the same again
 _SECOND_FAMILY_S: Final = 0.05  # for the other family once one has answered (RFC 8305 §3)
 _MOST_NAMES: Final = 1024
 _MOST_ADDRESSES: Final = 32
@@ -176,13 +177,13 @@ def parse_hosts(text: str) -> dict[str, tuple[Address, ...]]:
 
 def _stub(servers: Sequence[str]) -> dns.asyncresolver.Resolver | None:
     """Raises: AtollError: a server that is no address."""
-    if not servers:
-        try:
-            return dns.asyncresolver.Resolver()
-        except dns.resolver.NoResolverConfiguration:
-            return None
-    stub = dns.asyncresolver.Resolver(configure=False)
-    stub.nameservers = [_server(text) for text in servers]
+    try:
+        stub = dns.asyncresolver.Resolver(configure=not servers)
+    except dns.resolver.NoResolverConfiguration:
+        return None
+    if servers:
+        stub.nameservers = [_server(text) for text in servers]
+    stub.timeout = _REPEAT_S
     return stub
 
 

@@ -117,11 +117,12 @@ class StoredBody:
 
 
 def open_body(path: Path, length: int, index_check: int, on_torn: Callable[[], None]) -> StoredBody | None:
-    """The body in the file `path`; None when that is missing or not what was written."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
+    """The body in the file `path`; None when that is not what was written.
+
+    Raises:
+        OSError: it is not there, or can not be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     sums = _sums(fd, length, index_check)
     if sums is None:
         os.close(fd)

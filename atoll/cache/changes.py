@@ -90,7 +90,7 @@ def reserve(change: Change, parts: Parts, file: BodyFile, size: int) -> bool | N
     more = size - file.reserved
     if change.totals.writing_bytes + more > space.capacity // _WRITING_PARTS:
         return None
-    if space.used(change.totals) + more > space.capacity:
+    if not space.fits(change, more):
         return False
     change.reserve_file(file.name, size)
     return True
@@ -103,11 +103,9 @@ def make_room(change: Change, parts: Parts, size: int) -> bool | None:
 
 def retire(change: Change, parts: Parts) -> bool:
     """Segments without records are removed, and files of segments that the index does not know."""
-    known = list(change.segments())
-    for queue, number in known:
-        if change.is_drained(queue, number):
-            change.remove_segment(queue, number)
-    for number in set(parts.segments.on_disk()) - {number for _, number in known}:
+    known = {number for _, number in change.segments()}
+    change.retire_all_drained()
+    for number in set(parts.segments.on_disk()) - known:
         parts.segments.unlink(number)  # at once: the next change may give the number to a new one
     return True
 
@@ -194,7 +192,8 @@ def clear(change: Change, parts: Parts) -> bool:
     change.dead_files += [name for name, _ in change.items(b"f")]
     change.clear((b"u", b"f", b"q", b"s"))
     totals = change.totals
-    totals.objects = totals.segments = totals.files_bytes = totals.small_bytes = totals.main_bytes = 0
+    totals.objects = totals.segments = totals.small_segments = 0
+    totals.files_bytes = totals.small_bytes = totals.main_bytes = 0
     totals.set_tail(SMALL, 0, 0)
     totals.set_tail(MAIN, 0, 0)
     return True

@@ -31,6 +31,7 @@ from atoll.cache.parts import Parts, open_parts
 from atoll.cache.purge import PurgeLog, Verdict
 from atoll.cache.records import (
     HEAD_SIZE,
+    Head,
     Metadata,
     Ref,
     check_of,
@@ -137,7 +138,7 @@ class DiskStore:
             return found
         found.objects = totals.objects
         if parts.space is not None:
-            found.bytes_used = parts.space.used(totals)
+            found.bytes_used = parts.space.used(totals, parts.index.bytes_used)
             found.evicted, found.promoted = parts.space.evicted, parts.space.promoted
         return found
 
@@ -214,20 +215,26 @@ class DiskStore:
             return None
         body: bytes | StoredBody | None = None
         if with_body:
-            if head.in_file:
-                path = path_of(parts.claim.bodies, meta.file)
-                body = open_body(path, head.body_length, head.body_check, _Torn(self, url, ref))
-            else:
-                body = decode_body(data, head)
+            try:
+                body = self._body(parts, url, ref, head, data)
+            except OSError:  # its file is gone, and the index has changed
+                return None
             if body is None:
                 self.drop(url, ref, broken=True)
                 return None
         return StoredEntry(meta, body, head.body_length, ref.seq, verdict is Verdict.STALE)
 
+    def _body(self, parts: Parts, url: bytes, ref: Ref, head: Head, data: bytes) -> bytes | StoredBody | None:
+        if not head.in_file:
+            return decode_body(data, head)
+        path = path_of(parts.claim.bodies, ref.file)
+        return open_body(path, head.body_length, head.body_check, _Torn(self, url, ref))
+
     def _drop_lost(self, parts: Parts, url: bytes, refs: list[Ref]) -> None:
-        """Records that the index still points to and whose segment is not there."""
+        """Records that the index still points to and whose segment or file is not there."""
         for ref in refs:
-            if not parts.read(ref, 1):
+            lost = ref.file and not path_of(parts.claim.bodies, ref.file).exists()
+            if lost or not parts.read(ref, 1):
                 self.drop(url, ref, broken=True)
 
     def drop(self, url: bytes, ref: Ref, broken: bool = False) -> None:
@@ -347,7 +354,7 @@ class DiskStore:
             self.counts.refused_busy += 1
             return
         self.counts.refused_full += 1
-        if isinstance(error, lmdb.Error) and error.code <= 0 and not isinstance(error, _PASSING):
+        if isinstance(error, lmdb.Error) and error.code <= 0:  # not the system's
             self._fail(error)
             return
         now_s = time.monotonic()
@@ -357,6 +364,10 @@ class DiskStore:
 
     def _fail(self, error: Exception) -> None:
         """The index is damaged: nothing more is asked of it; a sweep opens it again, or empties it."""
+        if self.parts is not None and isinstance(error, lmdb.ReadersFullError):
+            self.parts.index.forget_dead_readers()
+        if isinstance(error, _PASSING):
+            return
         if self.parts is not None:
             _log.error("the cache in %s is damaged: %s", self.folder, error)
             self.parts, self._damaged = None, self.parts

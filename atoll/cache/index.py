@@ -195,6 +195,8 @@ class Change:
         self._txn = txn
         self.broken = 0  # values found damaged and dropped
         self.totals = self._read_totals()
+        self.index_bytes = index.bytes_used
+        self.fronts: list[int | None] = [None, None]  # the queues' first segments, drained ones being removed
         self.dead_segments: list[int] = []
         self.dead_files: list[bytes] = []
 
@@ -285,7 +287,7 @@ class Change:
         self.totals.next_segment += 1
         number = self.totals.next_segment
         self._txn.put(b"s" + _SEGMENT.pack(queue, number), b"-")
-        self.totals.segments += 1
+        self.totals.count_segment(queue, 1)
         return number
 
     def segments(self) -> Iterator[tuple[int, int]]:
@@ -306,16 +308,17 @@ class Change:
                 return
             self.remove_segment(queue, number)
 
-    def is_drained(self, queue: int, number: int) -> bool:
-        """Whether a segment has no records any more and gets none."""
-        return (
-            self.totals.tail(queue)[0] != number and self._after(b"q" + _SEGMENT.pack(queue, number)) is None
-        )
+    def retire_all_drained(self) -> None:
+        """Remove the segments that have no records any more and get none, wherever in a queue they are."""
+        for queue, number in list(self.segments()):
+            is_tail = self.totals.tail(queue)[0] == number
+            if not is_tail and self._after(b"q" + _SEGMENT.pack(queue, number)) is None:
+                self.remove_segment(queue, number)
 
     def remove_segment(self, queue: int, number: int) -> None:
         """The segment's file is superfluous."""
         self._txn.delete(b"s" + _SEGMENT.pack(queue, number))
-        self.totals.segments = max(0, self.totals.segments - 1)
+        self.totals.count_segment(queue, -1)
         self.dead_segments.append(number)
 
     # Files of their own.
@@ -387,9 +390,9 @@ class Change:
     def counted(self) -> Totals:
         """The totals from what is there. The queues go on in new segments: the old ones' ends are unknown."""
         totals = Totals(seq=1 << 48)  # above every number given before
-        for _, number in self.segments():
+        for queue, number in self.segments():
             totals.next_segment = max(totals.next_segment, number + _NUMBERS_LEFT_OUT)
-            totals.segments += 1
+            totals.count_segment(queue, 1)
         for place, packed in self.items(b"q"):
             member = Member(*MEMBER.unpack(packed))
             totals.charge(place[0], member.size)

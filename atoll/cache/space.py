@@ -29,8 +29,9 @@ _LARGEST_SEGMENT: Final = 256 * 1024 * 1024
 _SMALL_SHARE: Final = 10  # the small queue's share: one in ten
 _LARGE: Final = 2  # times the average size
 _INDEX_PARTS: Final = 4  # the index may take one of so many parts of the capacity
-_STEPS: Final = 512  # records looked at in one change, so that it ends soon
-_LEAST: Final = 64 * 1024  # bytes evicted when eviction is due, however little is stored
+_STEPS: Final = 512  # records looked at in one change that only makes room
+_STEPS_PAID: Final = 64  # records looked at for the sake of one that is stored
+_LEAST: Final = 4096  # bytes evicted when eviction is due, however little is stored
 
 
 class Space:
@@ -46,10 +47,14 @@ class Space:
         self.hints = hints
         self._index_limit = index_limit(capacity)
 
-    def used(self, totals: Totals) -> int:
+    def used(self, totals: Totals, index_bytes: int) -> int:
         """Bytes that count against the capacity."""
-        held: int = totals.files_bytes + totals.writing_bytes + totals.segments * self.segment_size
-        return held + self._index.bytes_used + self.hints.size
+        held = totals.files_bytes + totals.writing_bytes + totals.segments * self.segment_size
+        return held + index_bytes + self.hints.size
+
+    def fits(self, change: Change, size: int) -> bool:
+        """Whether `size` bytes more would be within the capacity."""
+        return self.used(change.totals, change.index_bytes) + size <= self.capacity
 
     def append(self, change: Change, queue: int, record: bytes) -> tuple[int, int] | None:
         """Write a record at the end of a queue: its segment and offset; None when there is no room.
@@ -59,10 +64,8 @@ class Space:
         """
         segment, offset = change.totals.tail(queue)
         if segment == 0 or offset + len(record) > self.segment_size:
-            if (
-                len(record) > self.segment_size
-                or self.used(change.totals) + self.segment_size > self.capacity
-            ):
+            change.retire_all_drained()
+            if len(record) > self.segment_size or not self.fits(change, self.segment_size):
                 return None
             segment, offset = change.add_segment(queue), 0
             self._segments.create(segment)
@@ -73,21 +76,21 @@ class Space:
     def pay(self, change: Change, size: int) -> None:
         """Evict for what is about to be stored, when it is due."""
         left = 2 * size + _LEAST
-        for _ in range(_STEPS):
+        for _ in range(_STEPS_PAID):
             if left <= 0 or not self._is_due(change):
                 return
-            done = self._step(change)
-            if done == 0:
+            freed = self._step(change)
+            if freed is None:
                 return
-            left -= done
+            left -= freed
 
     def make_room(self, change: Change, size: int) -> bool | None:
         """Evict until `size` bytes more fit. False when more changes are needed, None when nothing helps."""
         for _ in range(_STEPS):
-            if self.used(change.totals) + size <= self.capacity:
+            if self.fits(change, size):
                 return True
-            if self._step(change) == 0:
-                return True if self.used(change.totals) + size <= self.capacity else None
+            if self._step(change) is None:
+                return True if self.fits(change, size) else None
         return False
 
     def remove(self, change: Change, ref: Ref) -> None:
@@ -97,40 +100,44 @@ class Space:
             change.drop_file(ref.file)
 
     def _is_due(self, change: Change) -> bool:
-        if self.used(change.totals) + 2 * self.segment_size > self.capacity:
+        if not self.fits(change, 2 * self.segment_size):
             return True
-        if self._index.bytes_used < self._index_limit:
+        if change.index_bytes < self._index_limit:
             return False
         return change.pages() * self._index.page_size > self._index_limit * 3 // 4
 
-    def _step(self, change: Change) -> int:
-        """Look at one record. How many bytes of records that was; 0 when there are none."""
+    def _step(self, change: Change) -> int | None:
+        """Look at one record. How many bytes left with it, 0 when it was moved; None: nothing is stored."""
         totals = change.totals
-        prefer_small = totals.small_bytes * _SMALL_SHARE >= self.capacity or totals.main_bytes == 0
+        if change.fronts == [None, None]:
+            change.retire_drained(SMALL)
+            change.retire_drained(MAIN)
+        small = max(totals.small_bytes, totals.small_segments * self.segment_size)
+        prefer_small = small * _SMALL_SHARE >= self.capacity or totals.main_bytes == 0
         for queue in (SMALL, MAIN) if prefer_small else (MAIN, SMALL):
             place = change.first_place(queue)
-            change.retire_drained(queue)
+            if place is None or change.fronts[queue] != place[0]:
+                change.retire_drained(queue)
             if place is None:
                 continue
+            change.fronts[queue] = place[0]
             average = (totals.small_bytes + totals.main_bytes) // max(1, totals.objects)
             member = change.take_member(queue, *place)
             if member is None:
-                return 1
-            self._judge(change, queue, place, member, average)
-            change.retire_drained(queue)
-            return max(1, member.size)
-        return 0
+                return 0
+            return 0 if self._judge(change, queue, place, member, average) else member.size
+        return None
 
     def _judge(
         self, change: Change, queue: int, place: tuple[int, int], member: Member, average: int
-    ) -> None:
-        """A record that was taken out of `queue` moves or leaves."""
+    ) -> bool:
+        """A record that was taken out of `queue` moves or leaves. Whether it was moved."""
         row = change.row(member.url)
         at = next(
             (i for i, ref in enumerate(row) if (ref.queue, ref.segment, ref.offset) == (queue, *place)), -1
         )
         if at < 0:  # its row was damaged; a file that it may have had is found by a sweep
-            return
+            return False
         hashed = use_hash(member.url, member.variant)
         uses = self.hints.uses(hashed)
         price = 2 if member.size > _LARGE * average else 1
@@ -147,6 +154,7 @@ class Space:
             if queue == SMALL:
                 self.hints.remember(hashed)
         change.set_row(member.url, row)
+        return moved is not None
 
     def _move(self, change: Change, ref: Ref, member: Member) -> Ref | None:
         """Copy a record to the end of the main queue; None when it can not be."""

@@ -18,6 +18,7 @@ class Totals(msgspec.Struct):
     seq: int = 0  # of what was stored last
     next_segment: int = 0  # the highest number given
     segments: int = 0
+    small_segments: int = 0
     objects: int = 0
     small_bytes: int = 0
     main_bytes: int = 0
@@ -44,6 +45,12 @@ class Totals(msgspec.Struct):
             self.small_segment, self.small_offset = segment, offset
         else:
             self.main_segment, self.main_offset = segment, offset
+
+    def count_segment(self, queue: int, change: int) -> None:
+        """One segment more or less."""
+        self.segments = max(0, self.segments + change)
+        if queue == SMALL:
+            self.small_segments = max(0, self.small_segments + change)
 
     def charge(self, queue: int, size: int) -> None:
         """Count a record of `size` bytes; a negative size takes one away."""

@@ -134,6 +134,8 @@ def kill(process: ForkProcess) -> bool:
     """Whether it had lived until then."""
     process.kill()
     process.join()
+    if process.exitcode != -signal.SIGKILL:
+        print(f"a worker ended by itself: {process.exitcode}", file=sys.stderr)
     return process.exitcode == -signal.SIGKILL
 
 
@@ -152,6 +154,8 @@ def look_in_a_child(folder: Path, counters: Counters) -> bool:
     process = FORK.Process(target=look, args=(folder, counters))
     process.start()
     process.join()
+    if process.exitcode != 0:
+        print(f"a look ended with {process.exitcode}", file=sys.stderr)
     return process.exitcode == 0
 
 

@@ -16,6 +16,7 @@ from atoll.cache import keys, rules, status
 from atoll.cache.ranges import Span
 from atoll.cache.store import Cache, Entry
 from atoll.config.spec import RouteSpec
+from atoll.edge.announce import Announcer
 from atoll.edge.answer import plan
 from atoll.edge.behind import Behind
 from atoll.edge.fill import Filler
@@ -29,6 +30,7 @@ from atoll.edge.visit import READS, Visit
 from atoll.errors import RemoteError
 from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers, get
+from atoll.http.upstream import ResponseReader
 
 _UNSAFE: Final = frozenset((b"POST", b"PUT", b"DELETE", b"PATCH"))
 _NO_STORED: Final = "nothing that is stored may be used, and nobody else may be asked"
@@ -38,7 +40,14 @@ class CacheStep:
     """Cache lookups and fills of one worker, for one kind of asker; `flights` are the worker's."""
 
     def __init__(
-        self, pop: str, store: Cache, behind: Behind, outcome: Outcome, flights: Flights, lease: Lease
+        self,
+        pop: str,
+        store: Cache,
+        behind: Behind,
+        outcome: Outcome,
+        flights: Flights,
+        lease: Lease,
+        announcer: Announcer,
     ) -> None:
         self._pop = pop
         self._store = store
@@ -46,6 +55,7 @@ class CacheStep:
         self._outcome = outcome
         self._flights = flights
         self._lease = lease
+        self._announcer = announcer
         self._server = Server(pop, outcome)
         self._filler = Filler(pop, store, behind, flights, self._server)
         self._slicer = Slicer(pop, store, behind, flights, self._server)
@@ -79,7 +89,7 @@ class CacheStep:
         if exchange.method not in READS:
             await self._change(visit)
         elif not route.cache:
-            await self._pass(visit, "bypass")
+            await self._pass(visit)
         else:
             await self._cached(visit)
 
@@ -193,29 +203,48 @@ class CacheStep:
     async def _change(self, visit: Visit) -> None:
         """A method that may change something: to the origin, and then what is stored is invalid (§4.4)."""
         exchange = visit.exchange
-        code, headers = await self._pass(visit, "method")
-        if rules.invalidated_by(exchange.method, code):
-            self._invalidate(visit, headers)
+        began_s = time()
+        reader = await self._forward(visit)
+        cache_status = status.forward(self._pop, "method", fwd_status=reader.status)
+        if rules.invalidated_by(exchange.method, reader.status):
+            if exchange.method == b"POST" and await self._filler.keep_post(
+                visit, reader, began_s, cache_status
+            ):
+                return  # it is what the next GET gets: nothing is invalid
+            urls = self._invalidate(visit, reader.headers)
+            if visit.route.consistency in ("strict", "critical"):
+                tenant = visit.site.spec.tenant
+                detail = await self._announcer.changed(tenant, urls, reader.headers)
+                cache_status = status.forward(self._pop, "method", fwd_status=reader.status, detail=detail)
+        await self._server.pass_on(visit, reader, BYPASS, cache_status, (reader.received_s - began_s) * 1000)
 
-    def _invalidate(self, visit: Visit, response: Headers) -> None:
-        """Forget what an unsafe request has changed, by either scheme (RFC 9111 §4.4)."""
+    def _invalidate(self, visit: Visit, response: Headers) -> set[bytes]:
+        """Forget what an unsafe request has changed, by either scheme (RFC 9111 §4.4); the keys of it."""
         target = visit.exchange.target
+        dropped: set[bytes] = set()
         for scheme in (b"http", b"https"):
             primary = keys.primary_key(scheme, visit.site.host, target)
-            self._store.purge(primary)
             if visit.route.slice_bytes:
                 self._slicer.forget(visit, primary)
-            for related in keys.related_keys(scheme, visit.site.host, target, response):
-                self._store.purge(related)
+            dropped |= {primary, *keys.related_keys(scheme, visit.site.host, target, response)}
+        for key in dropped:
+            self._store.purge(key)
+        return dropped
 
-    async def _pass(self, visit: Visit, why: status.Forward) -> tuple[int, Headers]:
-        """Straight to the origin and back; status and fields of the response, passed on already.
+    async def _pass(self, visit: Visit) -> None:
+        """Straight to the origin and back."""
+        began_s = time()
+        reader = await self._forward(visit)
+        cache_status = status.forward(self._pop, "bypass", fwd_status=reader.status)
+        await self._server.pass_on(visit, reader, BYPASS, cache_status, (reader.received_s - began_s) * 1000)
+
+    async def _forward(self, visit: Visit) -> ResponseReader:
+        """The origin's response to the request as it is.
 
         A client that leaves before there is an answer takes the question back, unless it may have changed
         something.
         """
-        exchange, route = visit.exchange, visit.route
-        began_s = time()
+        exchange = visit.exchange
         task = asyncio.current_task()
         assert task is not None, "a coroutine that waits runs in a task"
 
@@ -225,7 +254,7 @@ class CacheStep:
         if exchange.method not in _UNSAFE:
             exchange.stream.on_gone(take_back)
         reader, _ = await self._behind.origins().fetch(
-            route.pool,
+            visit.route.pool,
             exchange.method,
             exchange.target,
             visit.site.host,
@@ -233,12 +262,7 @@ class CacheStep:
             exchange.body,
             inform=exchange.stream.inform,
         )
-        code, headers = reader.status, reader.headers
-        cache_status = status.forward(self._pop, why, fwd_status=code)
-        if exchange.method == b"POST" and await self._filler.keep_post(visit, reader, began_s, cache_status):
-            return 0, headers  # it is what the next GET gets: nothing is invalid
-        await self._server.pass_on(visit, reader, BYPASS, cache_status, (reader.received_s - began_s) * 1000)
-        return code, headers
+        return reader
 
     # --- deciding
 

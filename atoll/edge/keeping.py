@@ -11,6 +11,7 @@ from copy import copy
 from typing import Final, NamedTuple
 
 from atoll.cache import rules
+from atoll.cache.freshness import explicit
 from atoll.cache.partial import Partial
 from atoll.cache.purge import Place, place_of, scoped_tag
 from atoll.cache.store import Entry, LargeContent
@@ -32,6 +33,7 @@ class Asked(NamedTuple):
     request_time_s: float
     purge_seq: int  # the last purge applied when the request was sent, by the caches on its way too
     began_epoch: int  # what this worker had dropped by then
+    heuristics: bool = True  # whether freshness may be guessed
 
 
 class Draft(NamedTuple):
@@ -91,6 +93,10 @@ def judge(
     vary = parse_vary(get_all(headers, b"vary"))
     assert vary is not None, "`Vary: *` is not storable"
     date_s = rules.response_date_s(headers, response_time_s)
+    guessed = not explicit(headers, cc)
+    lifetime_s = rules.freshness_lifetime_s(status, headers, cc, date_s)
+    if guessed and not asked.heuristics:
+        lifetime_s = 0.0  # kept all the same: a validation costs less than the whole
     kept = [f for f in rules.storable_headers(headers, cc) if f[0] not in (b"age", b"content-length")]
     if get(kept, b"date") is None:  # RFC 9110 §6.6.1
         kept.append((b"date", format_http_date(date_s)))
@@ -104,7 +110,7 @@ def judge(
         request_time_s=asked.request_time_s,
         response_time_s=response_time_s,
         date_s=date_s,
-        lifetime_s=rules.freshness_lifetime_s(status, headers, cc, date_s),
+        lifetime_s=lifetime_s,
         initial_age_s=rules.initial_age_s(headers, asked.request_time_s, response_time_s, date_s),
     )
 
@@ -128,7 +134,12 @@ def stale_from(entry: Entry, age_s: float) -> Entry:
 
 
 def tags_of(headers: Headers, tenant: str) -> tuple[bytes, ...]:
-    """The tags a response can be purged by: `Cache-Tag` (commas) and `Surrogate-Key` (spaces)."""
+    """The tags a response can be purged by, as they are kept: scoped."""
+    return tuple(scoped_tag(tenant, tag) for tag in tags_in(headers))
+
+
+def tags_in(headers: Headers) -> tuple[bytes, ...]:
+    """The tags that a response names: in `Cache-Tag` (commas between) and `Surrogate-Key` (spaces)."""
     tags: dict[bytes, None] = {}
     for name, value in headers:
         if name == b"cache-tag":
@@ -140,4 +151,4 @@ def tags_of(headers: Headers, tenant: str) -> tuple[bytes, ...]:
         for tag in found:
             if tag and len(tag) <= MAX_TAG and len(tags) < MAX_TAGS:
                 tags[tag] = None
-    return tuple(scoped_tag(tenant, tag) for tag in tags)
+    return tuple(tags)

@@ -24,6 +24,7 @@ from atoll.edge import pages
 from atoll.edge.accept import accept_headers, forwarded
 from atoll.edge.admission.amended import amended_fields
 from atoll.edge.admission.gate import Gate
+from atoll.edge.announce import Announcer
 from atoll.edge.behind import Behind
 from atoll.edge.bindings import BindingsApp
 from atoll.edge.cached import CacheStep, Lease
@@ -85,6 +86,7 @@ class Edge:
         self._trace = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.lease = Lease(monotonic)
+        self.announcer = Announcer()
         self.tier = tier
         self.gate = Gate(self)
         self.encodings = Encodings()
@@ -115,7 +117,9 @@ class Edge:
 
     def cache_step(self, outcome: Outcome) -> CacheStep:
         """A cache step that tells `outcome`; all share what is stored and what is on its way."""
-        return CacheStep(self.pop, self.store, self._behind, outcome, self._flights, self.lease)
+        return CacheStep(
+            self.pop, self.store, self._behind, outcome, self._flights, self.lease, self.announcer
+        )
 
     def apply(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` from now on. Requests under way end as they began."""

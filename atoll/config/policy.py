@@ -17,8 +17,9 @@
     cache = false
 
 Every field of every spec may be said (`atoll.config.policy_fields`); a mistake is told with its line. What a
-file leaves out is the spec's default, but for four things:
+file leaves out is the spec's default, but for five things:
 
+- Freshness is not guessed (`heuristics`): what a response does not say, it is not.
 - Origins are not asked for `/health`: only those with a `health_path` are checked.
 - What is stale is not served when origins fail, unless `stale_if_error` or the response itself says so.
 - An origin's name may lead to a private address unless `allow_private = false`: whoever writes the file owns
@@ -45,7 +46,7 @@ MAX_FILE: Final = 4 * 1024 * 1024
 """Characters of a policy file."""
 
 FILE_DEFAULTS: Final[Defaults] = {
-    RouteSpec: {"stale_if_error_s": 0},
+    RouteSpec: {"stale_if_error_s": 0, "heuristics": False},
     OriginSpec: {"health_path": "", "allow_private": True},
     SiteSpec: {"name": ""},
 }
@@ -125,6 +126,17 @@ def parse(
     return PolicyFile(policy, reader)
 
 
+def plain_route(pool: str = "") -> RouteSpec:
+    """A route of which a file says nothing but where it leads."""
+    return msgspec.convert({"pool": pool, **FILE_DEFAULTS[RouteSpec]}, RouteSpec)
+
+
+def plain_origin(url: str) -> OriginSpec:
+    """An origin of which only the URL is said."""
+    said = {"host": origin_name(url), "url": url}
+    return msgspec.convert({**said, **FILE_DEFAULTS[OriginSpec]}, OriginSpec)
+
+
 def origin_name(url: str) -> str:
     """The name of an origin that is only known by its URL: its host and port."""
     return urlsplit(url).netloc.rpartition("@")[2].lower()
@@ -138,7 +150,7 @@ def _named_by_url(policy: Policy) -> list[OriginSpec]:
         for url in (*pool.origins, pool.failover):
             name = origin_name(url) if "://" in url else ""
             if name and name not in known:
-                found.setdefault(name, OriginSpec(host=name, url=url, health_path="", allow_private=True))
+                found.setdefault(name, plain_origin(url))
     return list(found.values())
 
 
@@ -161,7 +173,7 @@ def _site(site: SiteSpec, reader: Reader, policy: Policy, around: Surroundings) 
     host = site.host.lower().rstrip(".")
     routes = site.routes
     if not routes:
-        routes = (RouteSpec(stale_if_error_s=0),)
+        routes = (plain_route(),)
         reader.remember(routes[0], reader.place(site))
     usual = around.pool or (policy.pools[0].name if len(policy.pools) == 1 else "")
     routes = tuple(

@@ -47,7 +47,7 @@ class OriginSpec(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""  # continent code (NA, EU, AS, ...), for people
     lat: float = 0.0
     lon: float = 0.0
-    health_path: str = "/health"
+    health_path: str = "/health"  # "": it is not checked, and only requests say how it is
     health_host: str = ""  # what its checks say as Host; "": `host`
     weight: int = 1  # how much of a pool's requests it takes, beside the others; 0: only when all others fail
     protocol: OriginProtocol = "auto"
@@ -78,6 +78,7 @@ class PoolSpec(msgspec.Struct, frozen=True, kw_only=True):
     ejection: EjectionSpec = EJECTION_USUAL
     retry: RetrySpec = RETRY_USUAL
     limits: OriginLimitsSpec = LIMITS_USUAL
+    host_header: str = ""  # what its origins are told as Host; "": the name that was asked for
     shield: str = ""  # PopSpec.code that asks these origins for all PoPs; "auto": the nearest; "": none
 
 
@@ -97,6 +98,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True):
     honour_client: bool = True  # whether a client's Cache-Control may have the origin asked
     refresh_ahead_s: int = 0  # renew behind what is asked for when it has only so long to live
     stale_while_revalidate_s: int = 0  # for responses that do not say it themselves
+    heuristics: bool = True  # guess how long what does not say it is fresh (RFC 9111 §4.2.2)
     slice_bytes: int = 0  # answer ranges of large objects from slices of so many bytes; 0: no slices
     stale_if_error_s: int = 86_400  # serve stale this long past freshness when no origin answers
     admission: AdmissionSpec | None = None  # who may ask, and what browsers are told

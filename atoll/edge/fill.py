@@ -141,9 +141,8 @@ class Filler:
 
     def _asked(self, visit: Visit, method: bytes) -> Asked:
         tenant = visit.site.spec.tenant
-        return Asked(
-            method, visit.exchange.headers, visit.primary, tenant, time(), 0, self._store.purge_epoch
-        )
+        epoch, heuristics = self._store.purge_epoch, visit.route.heuristics
+        return Asked(method, visit.exchange.headers, visit.primary, tenant, time(), 0, epoch, heuristics)
 
     def _request(self, visit: Visit, condition: Headers) -> Headers:
         """A client's fields without its own conditions, and with ours."""

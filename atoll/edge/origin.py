@@ -108,6 +108,7 @@ class Pool:
 
     def __init__(self, spec: PoolSpec, origins: list[Origin], failover: Origin | None) -> None:
         self.spec = spec
+        self.host_header = spec.host_header.encode()
         self.origins = origins  # the nearest first, without the failover
         self.failover = failover
         self.budget = RetryBudget(spec.retry, monotonic())
@@ -167,7 +168,7 @@ class Origins:
         self._tasks = [
             asyncio.ensure_future(self._watch(self.by_host[host], pool))
             for host, pool in policy.items()
-            if host in self.by_host
+            if host in self.by_host and self.by_host[host].spec.health_path
         ]
 
     def same(self, network: NetworkSpec) -> bool:
@@ -220,7 +221,8 @@ class Origins:
             raise RemoteError(f"no pool named {pool_name}", 502)
         now_s = monotonic()
         pool.budget.request(now_s)
-        question = Question(pool.spec, method, target, host, headers, body, upgrade, now_s)
+        told = pool.host_header or host
+        question = Question(pool.spec, method, target, told, headers, body, upgrade, now_s)
         candidates = pool.candidates(host + target, now_s)[: 1 + pool.spec.retry.most]
         last = RemoteError(f"pool {pool_name} has no origins", 502)
         for position, origin in enumerate(candidates):
@@ -267,7 +269,8 @@ class Origins:
     def _note_failure(self, pool: Pool, origin: Origin, error: RemoteError) -> None:
         if error.status in _OWN_FAULT or (error.status == 503 and isinstance(error, Unsent)):
             return  # the client's doing, or our own limits'
-        origin.observe(False, pool.spec)
+        if origin.spec.health_path:  # otherwise there is no check that would bring it up again
+            origin.observe(False, pool.spec)
         pool.failed(origin, monotonic())
 
     def _note_answer(self, pool: Pool, origin: Origin, status: int) -> None:

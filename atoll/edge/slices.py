@@ -136,9 +136,8 @@ class Slicer:
         fetched = await self._behind.fetch(visit, b"GET", [*kept, wanted], key)
         reader = fetched.reader
         tenant = visit.site.spec.tenant
-        asked = Asked(
-            b"GET", visit.exchange.headers, visit.primary, tenant, began_s, fetched.purge_seq, epoch
-        )
+        headers, seq, heuristics = visit.exchange.headers, fetched.purge_seq, visit.route.heuristics
+        asked = Asked(b"GET", headers, visit.primary, tenant, began_s, seq, epoch, heuristics)
         draft = judge(asked, reader.status, reader.headers, reader.received_s, partial=True)
         part = ranges.part_of(reader.headers) if reader.status == 206 else None
         if part is None or part.length is None or part.start != span.start or not isinstance(draft, Draft):

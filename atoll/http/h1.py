@@ -11,19 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import time
-from typing import Final, cast
+from typing import cast
 
 import httptools
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
-from atoll.http.fields import GOOD_TARGET, Headers, get_all, is_token, valid_host
+from atoll.http.fields import Headers
+from atoll.http.h1_request import NO_BODY, Framing, Refused, framing, upgrade_token, where
 from atoll.http.h1_stream import CLOSE, H1Stream
 from atoll.http.pace import Inflow, Outflow
 from atoll.http.render import status_line
-from atoll.http.trailers import allowed_trailers, takes_trailers
+from atoll.http.trailers import allowed_trailers
 
-# Upgrades that are never asked of the edge: to what it speaks by itself, or must not speak here.
-_NO_UPGRADE: Final = (b"h2c", b"http/", b"tls/")
 _HOT_MAX_HEAD = 2048
 _LINGER_S = 2.0
 _PIECE = 4096  # bytes parsed before it is asked whether more requests may wait
@@ -45,6 +44,8 @@ class H1Connection(asyncio.Protocol):
         self._served = 0
         self._most = app.limits.h1_requests
         self._head_size = 0
+        self._seen = b""  # the bytes that the request's line is in
+        self._line = app.limits.target + 256
         self._in_message = False
         self._target = b""
         self._headers: Headers = []
@@ -194,7 +195,10 @@ class H1Connection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         if self._in_message and self._exchange is None:
             self._head_size += len(data)  # of a head that has begun before; see `on_message_begin`
+            if len(self._seen) < self._line:
+                self._seen += data
         else:
+            self._seen = data
             # Only a request that came in one piece, on a quiet connection, can be recognised later.
             self._raw = data if self._current is None and len(data) <= _HOT_MAX_HEAD else None
         try:
@@ -339,21 +343,37 @@ class H1Connection(asyncio.Protocol):
             self._fail(431, "too many fields")
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_http_version() not in ("1.0", "1.1"):
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
             self._fail(505, "HTTP/1.1 is spoken here")
-        authority, target = self._authority_and_target()
-        stream = H1Stream(self, self._parser.get_method())
-        leaves = self._parser.should_upgrade()
-        stream.keep_alive = self._parser.should_keep_alive() and not leaves and self._served < self._most
-        stream.version10 = self._parser.get_http_version() == "1.0"
+        try:
+            self._take_head(version)
+        except Refused as refused:
+            self._fail(refused.status, refused.reason)
+
+    def _take_head(self, version: str) -> None:
+        parser, version10 = self._parser, version == "1.0"
+        stream = H1Stream(self, parser.get_method())
+        # One space each, and no protocol but HTTP: the parser knows others, and would not say.
+        line = b"%b %b HTTP/1.%b\r\n" % (stream.method, self._target, b"0" if version10 else b"1")
+        if line not in self._seen:
+            raise Refused(400, "malformed request line")
+        authority, target, scheme = where(stream.method, self._target, self._host, version10)
+        if scheme and self.trusted:
+            self._headers.append((b"atoll-scheme", scheme))
+        body = framing(self._headers, version10, self.app.limits.body)
+        leaves = parser.should_upgrade()
+        stream.keep_alive = parser.should_keep_alive() and not leaves and self._served < self._most
+        stream.version10 = version10
+        if body is not NO_BODY:
+            stream.awaited, stream.takes_trailers = body.awaited, body.takes_trailers
         exchange = Exchange(self.info, stream, stream.method, authority, target, self._headers, time())
-        length, chunked = self._framing(stream)
-        if length or chunked:
+        if body.length or body.chunked:
             self._expect_body(exchange, stream)
         if leaves:
-            self._read_upgrade(exchange, stream, length, chunked)
+            self._read_upgrade(exchange, stream, body)
         self._exchange = exchange
-        if length or chunked:
+        if body.length or body.chunked:
             self._dispatch(exchange)
 
     def _expect_body(self, exchange: Exchange, stream: H1Stream) -> None:
@@ -363,15 +383,15 @@ class H1Connection(asyncio.Protocol):
             body.on_wanted = stream.go_ahead
         self._raw = None
 
-    def _read_upgrade(self, exchange: Exchange, stream: H1Stream, length: int, chunked: bool) -> None:
+    def _read_upgrade(self, exchange: Exchange, stream: H1Stream, body: Framing) -> None:
         """Which protocol the client would go on with; with a body, or to HTTP itself, it is ignored."""
         if stream.method == b"CONNECT":
-            self._fail(501, "no tunnels are made here")
-        if chunked:
-            self._fail(501, "no upgrade with a chunked body")
-        self._unparsed = length
-        token = _upgrade_token(self._headers)
-        if not token or length or stream.version10 or self.trusted or stream.method != b"GET":
+            raise Refused(501, "no tunnels are made here")
+        if body.chunked:
+            raise Refused(501, "no upgrade with a chunked body")
+        self._unparsed = body.length
+        token = upgrade_token(self._headers)
+        if not token or body.length or stream.version10 or self.trusted or stream.method != b"GET":
             return
         exchange.upgrade = token
         exchange.body = RequestBody()
@@ -414,49 +434,6 @@ class H1Connection(asyncio.Protocol):
         """End parsing with a refusal: the exception leaves the parser, `_feed` answers."""
         self._refusal = (status, reason)
         raise ValueError(reason)
-
-    def _authority_and_target(self) -> tuple[bytes, bytes]:
-        target, host = self._target, self._host
-        if target.translate(None, GOOD_TARGET):
-            self._fail(400, "invalid byte in the target")
-        if not target.startswith(b"/") and target != b"*":
-            url = httptools.parse_url(target) if b"://" in target else None
-            if url is None or not url.host:
-                self._fail(400, "target is neither a path nor an absolute URI")
-                raise AssertionError
-            host = url.host if url.port is None else b"%s:%d" % (url.host, url.port)
-            if self.trusted and url.schema:
-                self._headers.append((b"atoll-scheme", url.schema))
-            target = (url.path or b"/") + (b"?" + url.query if url.query is not None else b"")
-        if host is None:
-            if self._parser.get_http_version() != "1.0":
-                self._fail(400, "Host is missing")
-            host = b""
-        elif not valid_host(host):
-            self._fail(400, "Host is invalid")
-        return host.lower(), target
-
-    def _framing(self, stream: H1Stream) -> tuple[int, bool]:
-        """Length of the body and whether it is chunked; on the way, what else is for this hop alone."""
-        length, chunked = 0, False
-        for name, value in self._headers:
-            if name == b"content-length":
-                length = int(value)
-                if length > self.app.limits.body:
-                    self._fail(413, "body too large")
-            elif name == b"transfer-encoding":
-                if stream.version10:
-                    self._fail(400, "Transfer-Encoding on HTTP/1.0")
-                if value.strip().lower() != b"chunked":
-                    self._fail(501, "only the chunked transfer coding is understood")
-                chunked = True
-            elif name == b"te":
-                stream.takes_trailers = takes_trailers(self._headers)
-            elif name == b"expect" and not stream.version10:
-                if value.lower() != b"100-continue":
-                    self._fail(417, "an expectation that nobody here knows")
-                stream.awaited = True
-        return length, chunked
 
     # --- ordering
 
@@ -511,21 +488,16 @@ class H1Connection(asyncio.Protocol):
             self._manage_reading()
             return
         self.closing = True
-        if self._current is None or not self._current.started:
+        current, exchange = self._current, self._exchange
+        if current is None or not current.started:
             self.transport.write(wire)
+        if current is not None:
+            current.cut()  # whoever answers it is told that it has gone
+        if exchange is not None and exchange.body is not None:
+            exchange.body.fail()
         if self.transport.can_write_eof():
             # What is unread when a socket closes makes a reset of it, and the answer is lost (RFC 9112 §9.6).
             self._refused_s = time()
             self.transport.write_eof()
         else:
             self.transport.close()
-
-
-def _upgrade_token(headers: Headers) -> bytes:
-    """The first protocol of `Upgrade` that could be gone on with, in lowercase; b"" if there is none."""
-    for value in get_all(headers, b"upgrade"):
-        for member in value.split(b","):
-            token = member.strip(b" \t").lower()
-            if token and not token.startswith(_NO_UPGRADE) and is_token(token.replace(b"/", b"", 1)):
-                return token
-    return b""

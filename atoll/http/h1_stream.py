@@ -222,6 +222,11 @@ class H1Stream:
         if callback is not None:
             callback()
 
+    def cut(self) -> None:
+        """The client has broken off its request in a way that cannot be answered any more."""
+        self._flush()
+        self.lost()
+
     def lost(self) -> None:
         """The connection is gone."""
         if self.gone:

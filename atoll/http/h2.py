@@ -282,7 +282,7 @@ class H2Connection(asyncio.Protocol):
             return 431, "request head too large"
         if protocol is not None and not is_token(protocol):
             return 400, "protocol is no token"
-        if (method == b"CONNECT" and protocol is None) or (not target.startswith(b"/") and target != b"*"):
+        if (method == b"CONNECT" and protocol is None) or not _is_path(method, target):
             return 400, "target is not a path"
         hosts = [value for name, value in headers if name == b"host"]
         if len(set(hosts)) != 1 or not valid_host(hosts[0]):
@@ -417,6 +417,10 @@ class H2Connection(asyncio.Protocol):
                     stream.over()
             if self._goaway:
                 self._leave()
+
+
+def _is_path(method: bytes, target: bytes) -> bool:
+    return target.startswith(b"/") or (target == b"*" and method == b"OPTIONS")
 
 
 def _split_host(headers: Headers) -> tuple[bytes, Headers]:

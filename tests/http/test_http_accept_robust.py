@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from edge_world import read_response, until
 from test_http_h1 import FakeApp
-from test_http_tls import write_certificate
+from tls_files import write_certificate
 
 from atoll.http.accept import Listener
 from atoll.http.limits import Limits

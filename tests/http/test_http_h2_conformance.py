@@ -193,7 +193,7 @@ async def test_a_malformed_request_costs_its_stream_and_is_never_handled(
         assert [exchange.target for exchange in app.seen] == [b"/y"], name
 
 
-@pytest.mark.parametrize("path", ["", "x", "/a b", "/a#b", b"/a\xff", b"/a\r\nb", "*x", "http://a/"])
+@pytest.mark.parametrize("path", ["", "x", "/a b", "/a#b", b"/a\xff", b"/a\r\nb", "*", "*x", "http://a/"])
 async def test_a_path_that_is_none_is_refused(path: str | bytes) -> None:
     app = FakeApp()
     with listening(app) as (_, address):

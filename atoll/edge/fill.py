@@ -388,7 +388,7 @@ class Filler:
 
     def _refused(self, visit: Visit, refused: Refused, reader: ResponseReader, flight: Flight) -> None:
         """Nothing of a response is kept: nobody needs to wait for the next one, if that is its nature."""
-        if refused.for_all:
+        if refused.for_all and reader.status < 500:  # an origin in trouble is not what it is
             self._flights.mark(flight.key, time())
         flight.settle()
         self._forget_refused(visit, reader, refused)

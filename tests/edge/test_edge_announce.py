@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from edge_world import World, page, post, running
+from edge_world import World, page, post, running, until
 
 from atoll.config.purge import Selector
 from atoll.config.spec import RouteSpec
@@ -52,9 +52,7 @@ async def test_a_write_is_answered_when_everybody_has_been_told(world: World, ro
     network = world.edge.announcer.announce = Network()
     network.hold = asyncio.Event()
     asking = asyncio.ensure_future(world.ask(post(b"/%b/a" % route.encode(), b"x")))
-    async with asyncio.timeout(5):
-        while not network.told:
-            await asyncio.sleep(0.001)
+    await until(lambda: bool(network.told))
     await asyncio.sleep(0.05)
     assert not asking.done()
     network.hold.set()

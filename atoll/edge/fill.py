@@ -12,7 +12,7 @@ from typing import Final
 from atoll.cache import ranges, rules, status
 from atoll.cache.keys import vary_key
 from atoll.cache.store import Cache, ContentWriter, Entry
-from atoll.edge.behind import Behind, Fetched
+from atoll.edge.behind import Behind
 from atoll.edge.finish import BYPASS, MISS, STALE
 from atoll.edge.flight import Flight, Flights
 from atoll.edge.keeping import Asked, Draft, Refused, judge, renewed, stale_from
@@ -48,35 +48,20 @@ class Filler:
         whole = entry if entry is not None and entry.partial is None else None
         wanted = [] if whole is not None else self._range_fields(visit, entry)
         candidates = [] if wanted else self._candidates(visit, whole)
-        began_s = time()
         condition = rules.conditional_request(*(found.headers for found in candidates))
-        method = visit.exchange.method
-        asked, fetched = await self._ask(visit, method, condition + wanted, whole)
-        if fetched is None:
-            return
-        reader = fetched.reader
-        asked = asked._replace(purge_seq=fetched.purge_seq, request_time_s=began_s)
-        if reader.status == 304 and condition:
+        asked, reader = await self._ask(visit, condition + wanted, whole)
+        if reader is not None and reader.status == 304 and condition:
             if await self._validated(visit, asked, whole, candidates, reader, flight):
                 return
-            asked, fetched = await self._ask(visit, method, [], whole)
-            if fetched is None:
-                return
-            reader = fetched.reader
+            asked, reader = await self._ask(visit, [], whole)
+        if reader is None:
+            return
         if whole is not None and reader.status in rules.ERROR_STATUS and self._server.covers(whole, visit):
             reader.cancel()
             self._server.stored(visit, whole, STALE, self._stale(whole, f"origin answered {reader.status}"))
-            return
-        if reader.status == 206 and wanted:
-            if entry is not None and not self._joins(asked, entry, reader):  # not what the client asked for
-                reader.cancel()
-                own = [f for f in visit.exchange.headers if f[0] in (b"range", b"if-range")]
-                asked, fetched = await self._ask(visit, method, own, None)
-                assert fetched is not None, "nothing else may be served"
-                entry, reader = None, fetched.reader
-        if reader.status == 206 and wanted:
-            await self._take_part(visit, asked, entry, reader)
-        elif method == b"HEAD":
+        elif reader.status == 206 and wanted:
+            await self._take_range(visit, asked, entry, reader)
+        elif visit.exchange.method == b"HEAD":
             await self._take_head(visit, asked, whole, reader)
         else:
             await self._take(visit, asked, reader, flight, whole)
@@ -123,12 +108,12 @@ class Filler:
     # --- asking
 
     async def _ask(
-        self, visit: Visit, method: bytes, condition: Headers, whole: Entry | None
-    ) -> tuple[Asked, Fetched | None]:
+        self, visit: Visit, condition: Headers, whole: Entry | None
+    ) -> tuple[Asked, ResponseReader | None]:
         """A response's head; None when a stale one has been served in its place."""
-        asked = self._asked(visit, method)
+        asked = self._asked(visit, visit.exchange.method)
         try:
-            return asked, await self._behind.fetch(visit, method, self._request(visit, condition))
+            fetched = await self._behind.fetch(visit, asked.method, self._request(visit, condition))
         except RemoteError as error:
             if whole is None:
                 raise
@@ -138,6 +123,7 @@ class Filler:
                 raise
             self._server.stored(visit, whole, STALE, self._stale(whole, f"{error.status} {error.message}"))
             return asked, None
+        return asked._replace(purge_seq=fetched.purge_seq), fetched.reader
 
     def _asked(self, visit: Visit, method: bytes) -> Asked:
         tenant = visit.site.spec.tenant
@@ -306,6 +292,23 @@ class Filler:
             flight.stored = spool.file.commit(asked.began_epoch)
         elif spool.kept:
             self._keep(visit, asked, draft.entry(spool.whole()), flight)
+
+    async def _take_range(
+        self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader
+    ) -> None:
+        """A 206: what was missing of what is stored, or what the client asked for."""
+        if entry is not None and not self._joins(asked, entry, reader):
+            reader.cancel()
+            own = [f for f in visit.exchange.headers if f[0] in (b"range", b"if-range")]
+            asked, again = await self._ask(visit, own, None)
+            assert again is not None, "nothing else may be served"
+            if again.status != 206:
+                cache_status = status.forward(self._pop, "partial", fwd_status=again.status)
+                since_ms = self._since_ms(asked, again)
+                await self._server.pass_on(visit, again, MISS, cache_status, since_ms)
+                return
+            entry, reader = None, again
+        await self._take_part(visit, asked, entry, reader)
 
     def _joins(self, asked: Asked, entry: Entry, reader: ResponseReader) -> bool:
         """Whether the missing part has come of what is stored in parts, and may be kept with the others."""

@@ -24,6 +24,7 @@ from typing import Final
 
 import lmdb.verify
 import msgspec
+import psutil
 
 FORMAT: Final = 1
 """Of index and folder. Another format is another folder: workers of two versions can run side by side."""
@@ -234,7 +235,8 @@ def _remove_others(folder: Path) -> None:
 
 
 def _boot() -> str:
-    return _line("/proc/sys/kernel/random/boot_id")
+    """Changes when the system starts."""
+    return _line("/proc/sys/kernel/random/boot_id") or str(int(psutil.boot_time()))
 
 
 def _machine() -> str:

@@ -62,6 +62,7 @@ _PEEK: Final = 4096  # bytes in which most metadata is
 _CONDEMNED: Final = 65_536  # found to be dropped, with the next change
 _PAUSE_S: Final = 1.0  # nothing is stored for so long after the disk took no more
 _QUIET_S: Final = 60.0  # between two warnings of that
+_OPEN_AGAIN_S: Final = 10.0  # between two attempts
 _TRUST_S: Final = 60.0  # a store that worked for so long is sound
 _ROUNDS: Final = 64  # changes made for the sake of one reservation
 _PASSING: Final = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.ReadersFullError, lmdb.ReadonlyError)
@@ -113,6 +114,9 @@ class DiskStore:
         self._paused_until_s = 0.0
         self._condemned: dict[tuple[bytes, bytes], int] = {}
         self._damaged: Parts | None = None
+        self._damaged_seed: int | None = None
+        self._open_again_s = 0.0
+        self._closed = False
         self._opened_s = time.monotonic()
         self.parts = open_parts(folder, capacity)
 
@@ -122,6 +126,7 @@ class DiskStore:
             if parts is not None:
                 parts.close()
         self.parts = self._damaged = None
+        self._closed = True
 
     @property
     def stats(self) -> Stats:
@@ -394,8 +399,8 @@ class DiskStore:
 
     def sweep(self, budget_ms: float) -> bool:
         """Remove what nobody needs, for about so long; True when a round is done. Reopens what had failed."""
-        if self._damaged is not None:
-            self._reopen(self._damaged)
+        if self.parts is None:
+            self._open_again()
         parts = self.parts
         if parts is None:
             return False
@@ -416,11 +421,18 @@ class DiskStore:
         """Drop a record that purges have made void, or that is broken."""
         self._read(parts, url, ref, None, with_body=False)
 
-    def _reopen(self, damaged: Parts) -> None:
-        self._damaged = None
-        damaged.close()
-        self.parts = open_parts(self.folder, self.capacity, damaged=True)
-        self._opened_s = time.monotonic()
+    def _open_again(self) -> None:
+        """After damage, or when the folder could not be used; not all the time."""
+        now_s = time.monotonic()
+        if self._closed or now_s < self._open_again_s:
+            return
+        self._open_again_s = now_s + _OPEN_AGAIN_S
+        damaged, self._damaged = self._damaged, None
+        if damaged is not None:
+            self._damaged_seed = damaged.seed
+            damaged.close()
+        self.parts = open_parts(self.folder, self.capacity, self._damaged_seed)
+        self._opened_s = now_s
 
 
 class _Torn:

@@ -99,7 +99,14 @@ def _mapped(folder: Path, name: str, size: int) -> mmap.mmap:
     """The file with all its blocks. Its size is in its name: what others have mapped never shrinks."""
     fd = os.open(folder / f"{name}-{size}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(fd, 0, size)
+        _allocate(fd, size)
         return mmap.mmap(fd, size)
     finally:
         os.close(fd)
+
+
+def _allocate(fd: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    elif os.fstat(fd).st_size < size:
+        os.pwrite(fd, bytes(size), 0)

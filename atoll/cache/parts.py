@@ -72,8 +72,12 @@ class Parts:
         return self.space.hints.signal if self.space is not None else 0
 
 
-def open_parts(folder: Path, capacity: int, damaged: bool = False) -> Parts | None:
-    """The parts; of an empty store if they are `damaged` or can not be opened, None if that does not help."""
+def open_parts(folder: Path, capacity: int, damaged: int | None = None) -> Parts | None:
+    """The parts; of an empty store where they can not be opened as they are, None if that does not help.
+
+    `damaged` is the seed of a store that proved to be damaged: it is emptied, and not opened while others
+    still use it.
+    """
     for _ in range(2):
         try:
             claim = Claim(folder)
@@ -81,8 +85,8 @@ def open_parts(folder: Path, capacity: int, damaged: bool = False) -> Parts | No
             _say_closed(folder, error)
             return None
         try:
-            if damaged:
-                claim.start_empty("its index is damaged")
+            if claim.marker.seed == damaged and not claim.start_empty("its index is damaged"):
+                raise lmdb.CorruptedError("its index is damaged, and others use it")
             return Parts(claim, capacity)
         except (lmdb.Error, OSError) as error:
             emptied = claim.start_empty(f"it can not be opened: {error}")

@@ -18,8 +18,9 @@ from atoll.cache.blocks import FOLDERS, is_abandoned, path_of, remove_leftover
 from atoll.cache.index import Change
 from atoll.cache.parts import Parts
 from atoll.cache.purge import PurgeLog
-from atoll.cache.records import Ref
+from atoll.cache.records import Ref, content
 
+_JUDGED: Final = b"j"
 _ROWS: Final = 64  # looked at without looking at the clock
 
 
@@ -42,7 +43,6 @@ class Sweep:
         self.leftovers = 0  # files removed so far
         self._folder = 0
         self._row = b""
-        self._judged_up_to = 0  # the last purge that a finished round has seen
         self._judging = 0
 
     def step(self, store: Swept, parts: Parts, budget_ms: float) -> bool:
@@ -97,20 +97,32 @@ class Sweep:
         """Records that a purge since the last round has made void. Whether all were looked at."""
         if not self._row:
             self._judging = store.log.applied
-        if self._judging == self._judged_up_to:
+        if self._judging <= _judged(parts):
+            self._row = b""
             return True
         while rows := parts.index.keys(b"u", self._row, _ROWS):
             for url in rows:
                 for ref in parts.index.row(url) or ():
-                    if self._judged_up_to and ref.purge_seq >= self._judging:
-                        continue
-                    store.judge(parts, url, ref)
+                    if ref.purge_seq < self._judging:
+                        store.judge(parts, url, ref)
             self._row = rows[-1] + b"\0"
             if time.monotonic() > until_s:
                 return False
         self._row = b""
-        self._judged_up_to = self._judging
+        store.write(partial(_set_judged, self._judging), False)
         return True
+
+
+def _judged(parts: Parts) -> int:
+    """The last purge that a finished round has seen, by whatever process."""
+    value = parts.index.get(_JUDGED)
+    packed = content(_JUDGED[1:], value) if value is not None else None
+    return int.from_bytes(packed, "big") if packed is not None else 0
+
+
+def _set_judged(seq: int, change: Change, parts: Parts) -> bool:
+    change.put(_JUDGED, seq.to_bytes(8, "big"))
+    return True
 
 
 def _is_known(parts: Parts, name: bytes) -> bool:

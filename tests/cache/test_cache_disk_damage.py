@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from atoll.cache.claim import Marker
 from atoll.cache.disk import DiskStore
 from atoll.cache.purge import PurgeLog
 
+ROOT = Path(__file__).parents[2]
 KEYS = [b"http://a.example/%d" % number for number in range(60)]
 
 
@@ -333,6 +336,63 @@ def test_a_folder_that_can_not_be_used_stores_nothing(
     store.load_purges()
     assert not store.stats.working
     store.close()
+
+
+DAMAGE = f"""
+import sys
+from pathlib import Path
+from disk_cache import open_store
+store = open_store(Path(sys.argv[1]), {CAPACITY})
+print("open", flush=True)
+sys.stdin.readline()
+store.get({KEYS[0]!r}, [])
+store.sweep(1000)
+print(store.stats.working, flush=True)
+sys.stdin.readline()
+store.close()
+"""
+
+
+def test_a_damaged_index_that_others_use_is_emptied_by_the_last_of_them(tmp_path: Path) -> None:
+    fill(tmp_path)
+    store = open_store(tmp_path, CAPACITY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests/support"]))}
+    command = [sys.executable, "-c", DAMAGE, str(tmp_path)]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        index = tmp_path / "v1/index/data.mdb"
+        with index.open("r+b") as file:
+            file.seek(2 * 4096)
+            file.write(b"\xff" * (index.stat().st_size - 2 * 4096))
+        assert store.get(KEYS[0], []) is None
+        working = [store.stats.working, store.sweep(1000), store.stats.working]
+        assert working == [False, False, False], "the other one still uses it"
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "True\n", "it was the last, and has emptied it"
+        store._open_again_s = 0.0
+        assert store.sweep(1000)
+        still_works(store)
+        other.stdin.write("\n")
+        other.stdin.flush()
+    store.close()
+
+
+def test_a_folder_that_comes_back_is_used(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    store = open_store(tmp_path / "cache", CAPACITY)
+    assert not store.sweep(100)
+    (tmp_path / "cache").unlink()
+    assert not store.sweep(100), "it has just been tried"
+    store._open_again_s = 0.0
+    assert store.sweep(1000)
+    still_works(store)
+    store.close()
+    assert not store.sweep(1000)
 
 
 def test_a_store_of_another_format_is_left_alone_while_it_is_used(tmp_path: Path) -> None:

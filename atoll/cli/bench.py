@@ -125,6 +125,25 @@ def admission(seconds: float, as_json: bool) -> None:
 
 @bench.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
+@click.option("--seconds", default=2.0, show_default=True, type=SECONDS, help="Of a round.")
+@json_option
+def h3(rounds: int, seconds: float, as_json: bool) -> None:
+    """What HTTP/3 costs the edge worker that speaks it: per hit, per MB, per handshake. No peers.
+
+    \b
+    Example:
+      atoll bench h3 --rounds 1
+    """
+    module = load("h3")
+    costs = module.run(rounds, seconds, say)
+    if as_json:
+        print_json(costs)
+    else:
+        print_table(*module.table(costs))
+
+
+@bench.command()
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
 @click.option("--seconds", default=4.0, show_default=True, type=click.FloatRange(1, 600), help="Of a round.")
 @json_option
 def function(rounds: int, seconds: float, as_json: bool) -> None:

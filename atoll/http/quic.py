@@ -2,8 +2,9 @@
 
 What is different from the library's own: connection ids say which process they belong to; stateless reset
 tokens follow from a secret, so that a successor can end what its predecessor has left; flow control follows
-what has been taken, not what has arrived; the certificate follows the name in the hello; and what has been
-received is acknowledged with the answer instead of in a packet of its own.
+what has been taken, not what has arrived; the certificate follows the name in the hello; what was received
+is acknowledged with the answer instead of in a packet of its own; and a packet that is full is not offered to
+all other streams.
 
 It reaches into the library's private parts, whose version is locked, and nothing else does.
 """
@@ -40,6 +41,7 @@ RESET_TOKEN_BYTES: Final = 16
 # What almost every path carries; there is no search for more. It is what browsers begin with, too.
 DATAGRAM_BYTES: Final = 1350
 _UNIDIRECTIONAL: Final = 16  # HTTP/3 needs three of them; others may be tried and are ignored
+_LEAST_ROOM: Final = 32  # bytes of a packet that are worth another stream's frame
 _ENDED: Final = (QuicConnectionState.CLOSING, QuicConnectionState.DRAINING, QuicConnectionState.TERMINATED)
 
 
@@ -219,6 +221,14 @@ class ServerConnection(QuicConnection):
             # In batches: only when as many are left to the client as it would be given.
             if streams.value != streams.sent and streams.sent - streams.used < streams.value - streams.sent:
                 self._announce(builder, streams)
+
+    def _write_stream_frame(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int
+    ) -> int:
+        """Every stream that has something to send is asked for every packet: a full one costs little."""
+        if builder.remaining_flight_space < _LEAST_ROOM:
+            return 0
+        return super()._write_stream_frame(builder, space, stream, max_offset)
 
     def _announce(self, builder: QuicPacketBuilder, limit: Limit) -> None:
         buffer = builder.start_frame(

@@ -70,7 +70,7 @@ class RetryBudget:
     def request(self, now_s: float) -> None:
         """A request comes."""
         floor = (now_s - self._filled_s) * self._spec.floor_per_s
-        most = max(self._spec.floor_per_s * _BURST_S, _SAVED * self._spec.share)
+        most = max(self._spec.floor_per_s * _BURST_S, _SAVED * self._spec.share, 1.0)
         self._tokens = min(self._tokens + floor + self._spec.share, most)
         self._filled_s = now_s
 

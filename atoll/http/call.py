@@ -183,6 +183,7 @@ class Call:
         self.started = True
         if self.terms.between_s is not None:
             self.timeout_s = self.terms.between_s
+            self.wait()
 
     # --- the request's body, as it arrives from the client
 

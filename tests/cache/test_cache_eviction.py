@@ -85,17 +85,61 @@ def test_rounds_in_the_main_queue_are_bounded() -> None:
         assert turns < 20 * (MAX_FREQ + 3)
 
 
-def test_large_objects_must_show_more_use() -> None:
-    kept = {}
-    for uses in (1, 2):
+def _press(cache: S3Fifo[str], until_gone: str) -> list[str]:
+    """Newcomers, each used once, until a key has left: who left, in order."""
+    left: list[str] = []
+    for number in range(2000):
+        left += cache.admit(f"press{number}", UNIT) or []
+        cache.touch(f"press{number}")
+        if until_gone in left:
+            return left
+    raise AssertionError(f"{until_gone} stays for ever")
+
+
+def test_of_two_used_alike_the_larger_leaves_first() -> None:
+    cache = _cache()
+    for key, size in (("usual", UNIT), ("large", 8 * UNIT)):
+        cache.admit(key, size)
+        cache.touch(key)
+    left = _press(cache, "usual")
+    assert left.index("large") < left.index("usual")
+
+
+def test_the_more_use_the_longer_it_stays() -> None:
+    stays = {}
+    for uses in (1, 3):
         cache = _cache()
-        cache.admit("large", 8 * UNIT)
-        _fill(cache, "a", 80)
+        cache.admit("a", UNIT)
         for _ in range(uses):
-            cache.touch("large")
-        _fill(cache, "b", 40)
-        kept[uses] = "large" in cache
-    assert kept == {1: False, 2: True}
+            cache.touch("a")
+        stays[uses] = len(_press(cache, "a"))
+    assert stays[3] > 2 * stays[1]
+
+
+def test_little_ones_that_were_not_used_get_a_trial() -> None:
+    cache = _cache(200)
+    _fill(cache, "large", 30, 5 * UNIT)
+    _fill(cache, "little", 20, UNIT)
+    _fill(cache, "more", 12, 5 * UNIT)
+    assert all(f"little{number}" in cache for number in range(20))
+    assert "large0" not in cache
+    left = _press(cache, "little19")
+    assert not any(f"little{number}" in cache for number in range(20))
+    assert left.index("little0") < left.index("little19")
+
+
+def test_removals_do_not_pile_up() -> None:
+    """The oldest of a main queue leaves a trace when it is removed, for a while."""
+    cache = _cache()
+    _fill(cache, "a", 101)
+    for turn in range(2000):
+        key = f"b{turn}"
+        cache.admit(key, UNIT)
+        cache.touch(key)
+        cache.admit(f"c{turn}", 2 * UNIT)
+        cache.remove(key)
+    assert len(cache._oldest) <= 4 * len(cache._main) + 65
+    assert len(cache._main) <= 64
 
 
 @pytest.mark.parametrize(

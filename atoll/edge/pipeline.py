@@ -47,6 +47,7 @@ from atoll.edge.tunnel import Tunnels
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, RequestBody
 from atoll.http.fields import Headers
+from atoll.http.guard import Guard
 from atoll.http.limits import Limits
 from atoll.http.upstream import ResponseReader, UpstreamPool
 from atoll.wire.messages import EdgeStats, PurgeUpdate
@@ -93,6 +94,7 @@ class Edge:
         self.gate = Gate(self)
         self.encodings = Encodings()
         self.tunnels = Tunnels(self)
+        self.guard = Guard(self.limits)
         self._geo_database: GeoDatabase | None = None
         self._load(snapshot)
         self.origins = Origins(snapshot.pop, snapshot.network)
@@ -126,10 +128,10 @@ class Edge:
     def apply(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` from now on. Requests under way end as they began."""
         same = self.origins.same(snapshot.network)
-        origins = self.origins if same else Origins(snapshot.pop, snapshot.network)
+        origins = self.origins if same else Origins(snapshot.pop, snapshot.network, self.origins)
         self._load(snapshot)
         if not same:
-            self.origins.close()
+            self.origins.close(origins)
             self.origins = origins
         for app in self.apps:
             app.renew()

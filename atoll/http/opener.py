@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
+from pathlib import Path
 from typing import Protocol, cast
 
-from atoll.errors import RemoteError
+from atoll.errors import AtollError, RemoteError
 from atoll.http.dial import H1, H2, Dialer, Target, client_context
 from atoll.http.resolve import Resolver
 from atoll.http.upstream_h1 import H1Pool, H1Upstream
 from atoll.http.upstream_h2 import H2Pool, H2Upstream
+
+_log = logging.getLogger("atoll.edge")
 
 Address = str | tuple[str, int] | Target
 """A unix socket's path, or where an origin is: host and port for plain HTTP/1.1."""
@@ -40,12 +45,46 @@ class _Fresh(asyncio.Protocol):
         self.connection.connection_made(transport)
 
 
-class Opener:
-    """How connections to one address are made.
+class TlsFiles:
+    """An origin's TLS, made of files that may change: new connections follow them.
 
-    Raises:
-        AtollError: a file that its TLS needs cannot be used.
+    Files that cannot be used any more change nothing; if there never were good ones, the origin's requests
+    fail, and nothing else does.
     """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        spec = target.tls
+        self._paths = [path for path in (spec.ca, spec.certificate, spec.key) if path]
+        self._seen: list[tuple[int, int]] | None = None
+        self._usual: ssl.SSLContext | None = None
+        self._only_h1: ssl.SSLContext | None = None
+
+    def context(self, only_h1: bool) -> ssl.SSLContext | None:
+        """What the next connection is made with; None for plain HTTP.
+
+        Raises:
+            RemoteError: a file cannot be used.
+        """
+        if self._target.secure:
+            seen = [_version(path) for path in self._paths]
+            if seen != self._seen:
+                self._load(seen)
+        return self._only_h1 if only_h1 else self._usual
+
+    def _load(self, seen: list[tuple[int, int]]) -> None:
+        protocols = {"auto": (H2, H1), H1: (H1,), H2: (H2,)}[self._target.protocol]
+        try:
+            self._usual, self._only_h1 = (client_context(self._target, alpn) for alpn in (protocols, (H1,)))
+        except AtollError as error:
+            if self._usual is None:
+                raise RemoteError(f"{error.where}: {error.message}", 502) from error
+            _log.warning("origin at %s: %s; what was there before is used", self._target.host, error)
+        self._seen = seen
+
+
+class Opener:
+    """How connections to one address are made."""
 
     def __init__(self, address: Address, dialer: Dialer | None) -> None:
         self._path = address if isinstance(address, str) else ""
@@ -53,11 +92,7 @@ class Opener:
             address = Target(host=address[0], port=address[1])
         self._target = None if isinstance(address, str) else address
         self._dialer = dialer
-        self._context = self._h1_context = None
-        if self._target is not None:
-            protocols = {"auto": (H2, H1), H1: (H1,), H2: (H2,)}[self._target.protocol]
-            self._context = client_context(self._target, protocols)
-            self._h1_context = client_context(self._target, (H1,))
+        self._tls = TlsFiles(self._target) if self._target is not None else None
 
     @property
     def maybe_h2(self) -> bool:
@@ -72,7 +107,7 @@ class Opener:
             OSError: nobody listens on the socket.
         """
         target = self._target
-        if target is None:
+        if target is None or self._tls is None:
             loop = asyncio.get_running_loop()
             _, plain = await loop.create_unix_connection(lambda: H1Upstream(pool), self._path)
             return plain
@@ -80,10 +115,18 @@ class Opener:
             raise RemoteError("no protocol can be gone on with over HTTP/2", 502)
         if self._dialer is None:
             self._dialer = Dialer(Resolver())
-        context = self._h1_context if only_h1 else self._context
+        context = self._tls.context(only_h1)
         fresh = await self._dialer.connect(target, context, lambda: _Fresh(pool, target))
         assert fresh.connection is not None, "the transport has told of the connection"
         if target.protocol == H2 and isinstance(fresh.connection, H1Upstream):
             fresh.connection.transport.close()
             raise RemoteError("it does not speak HTTP/2", 502)
         return fresh.connection
+
+
+def _version(path: str) -> tuple[int, int]:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)

@@ -329,3 +329,27 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, field: str) -> None
             client_context(Target(host="h", port=1, secure=True, tls=tls), ["http/1.1"])
         assert str(path) in raised.value.message
         assert raised.value.where == f"tls.{field}"
+
+
+async def test_files_that_cannot_be_used_cost_their_origin_s_requests_alone(folder: Path) -> None:
+    tls = OriginTlsSpec(ca=str(folder / "later.pem"), server_name=NAME)
+    async with tls_origin(server_context(folder)) as port:
+        pool = UpstreamPool(Target(host="127.0.0.1", port=port, secure=True, tls=tls))
+
+        async def ask() -> int:
+            request = render_request(b"GET", b"/", b"h", [], None)
+            return (await fetch(pool, request, None, LONG_S)).status
+
+        with pytest.raises(RemoteError, match=r"later\.pem cannot be used"):
+            await ask()
+        (folder / "later.pem").write_bytes((folder / "ca" / "ca.pem").read_bytes())
+        assert await ask() == 200
+        (folder / "later.pem").write_text("damaged")
+        assert await ask() == 200  # what was there before
+        other = folder / "other"
+        other.mkdir()
+        write_certificate(other, NAME)
+        (folder / "later.pem").write_bytes((other / "ca" / "ca.pem").read_bytes())
+        with pytest.raises(RemoteError, match="not believed"):
+            await ask()
+        pool.close()

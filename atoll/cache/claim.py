@@ -3,8 +3,8 @@
 The index is written without waiting for the disk. That is safe when processes are killed, because the kernel
 keeps what they wrote, and not when the kernel itself ends. So a marker says under which boot of which machine
 the store is in use: another boot without an orderly end in between, and it starts empty. It starts empty as
-well when its index does not check, and when it has not been closed properly several times in a row and then
-fails a check of its structure: a damaged index could end every process that opens it.
+well when its index can not be opened, and when it has not been closed properly several times and then fails a
+check of its structure: a damaged index could end every process that reads it.
 
 Openers and closers come one at a time; whoever is alone may check, empty and mark.
 """
@@ -31,7 +31,7 @@ FORMAT: Final = 1
 
 _PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.002
-_SUSPICIOUS: Final = 3  # ends in a row that were not orderly
+_SUSPICIOUS: Final = 3  # ends that were not orderly, before the store was trusted
 _MOST_VERIFIED: Final = 256 * 1024 * 1024  # bytes of index; larger ones take too long, and start empty
 
 _log = logging.getLogger("atoll.cache")
@@ -44,7 +44,7 @@ class Marker(msgspec.Struct, kw_only=True):
     machine: str
     seed: int  # of the hashes of its keys
     in_use: bool = False
-    disorderly: int = 0  # ends in a row that were not orderly
+    disorderly: int = 0  # ends that were not orderly, since it was trusted
 
 
 class Claim:
@@ -83,7 +83,6 @@ class Claim:
         with contextlib.suppress(OSError), self._door():
             if self._alone():
                 self.marker.in_use = False
-                self.marker.disorderly = 0
                 _write(self.folder, self.marker)
         os.close(self._users)
         self._users = -1
@@ -115,14 +114,16 @@ class Claim:
             if any(self.index.glob("*")):
                 self._empty("nothing says what it is")
             marker = self._fresh()
-        if marker.in_use and (marker.boot, marker.machine) != (_boot(), _machine()):
+        elif marker.in_use and (marker.boot, marker.machine) != (_boot(), _machine()):
             self._empty("the system went down while it was in use")
             marker = self._fresh()
         elif marker.in_use:
             marker.disorderly += 1
-            if marker.disorderly >= _SUSPICIOUS and not self._verified():
-                self._empty("its index is damaged")
-                marker = self._fresh()
+            if marker.disorderly >= _SUSPICIOUS:
+                marker.disorderly = 0
+                if not self._verified():
+                    self._empty("its index is damaged")
+                    marker = self._fresh()
         for path in (self.index, self.segments, self.bodies):
             path.mkdir(mode=0o700, exist_ok=True)
         marker.boot, marker.machine, marker.in_use = _boot(), _machine(), True

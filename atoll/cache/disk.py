@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ _CONDEMNED: Final = 65_536  # found to be dropped, with the next change
 _PAUSE_S: Final = 1.0  # nothing is stored for so long after the disk took no more
 _QUIET_S: Final = 60.0  # between two warnings of that
 _OPEN_AGAIN_S: Final = 10.0  # between two attempts
-_TRUST_S: Final = 60.0  # a store that worked for so long is sound
+_TRUST_S: Final = 3600.0  # a store that worked for so long is sound
 _ROUNDS: Final = 64  # changes made for the sake of one reservation
 _PASSING: Final = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.ReadersFullError, lmdb.ReadonlyError)
 
@@ -344,7 +345,7 @@ class DiskStore:
                 if condemned:
                     changes.drop(change, parts, condemned)
                 result = act(change, parts)
-        except (Busy, OSError, lmdb.Error) as error:
+        except (Busy, OSError, lmdb.Error, struct.error) as error:
             self._condemned.update(condemned)
             parts.segments.forget(())  # a segment made in vain may be made again by another
             self._failed(error)
@@ -359,7 +360,8 @@ class DiskStore:
             self.counts.refused_busy += 1
             return
         self.counts.refused_full += 1
-        if isinstance(error, lmdb.Error) and error.code <= 0:  # not the system's
+        damaged = isinstance(error, lmdb.Error) and error.code <= 0  # a positive one is the system's
+        if damaged or isinstance(error, struct.error):  # a key is not what keys are
             self._fail(error)
             return
         now_s = time.monotonic()

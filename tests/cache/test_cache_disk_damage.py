@@ -202,6 +202,20 @@ def test_a_store_without_a_marker_starts_empty(tmp_path: Path) -> None:
     store.close()
 
 
+def test_orderly_ends_in_between_are_no_excuse(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for count in (1, 2):
+        set_marker(tmp_path, in_use=True)
+        store = open_store(tmp_path, CAPACITY)
+        store.close()
+        assert marker(tmp_path).disorderly == count
+    store = open_store(tmp_path, CAPACITY)
+    assert store.parts is not None
+    store.parts.claim.trust()
+    store.close()
+    assert marker(tmp_path).disorderly == 0
+
+
 def test_an_index_is_verified_when_it_has_not_been_closed_again_and_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +223,7 @@ def test_an_index_is_verified_when_it_has_not_been_closed_again_and_again(
     set_marker(tmp_path, in_use=True, disorderly=2)
     store = open_store(tmp_path, CAPACITY)
     assert right(store) == len(KEYS), "nothing is wrong with it"
+    assert marker(tmp_path).disorderly == 0
     store.close()
     set_marker(tmp_path, in_use=True, disorderly=2)
     data = bytearray((tmp_path / "v1/index/data.mdb").read_bytes())

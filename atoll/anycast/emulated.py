@@ -33,7 +33,7 @@ from atoll.anycast.speaker import (
 )
 from atoll.errors import AtollError
 from atoll.wire import frames
-from atoll.wire.messages import Keepalive, RouteAnnounce, RouteWithdraw, SpeakerOpen
+from atoll.wire.messages import Keepalive, RouteAnnounce, RouteWithdraw, SpeakerOpen, SpeakerRestart
 
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 2.0
@@ -101,6 +101,12 @@ class EmulatedSpeaker:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    async def hand_over(self, patience_s: float) -> None:
+        """See `Speaker.hand_over`."""
+        if self._peer is not None:
+            await self._peer.call(SpeakerRestart(patience_s=patience_s), PROOF_TIMEOUT_S)
+        await self.close()
 
     async def announce(self, announcement: Announcement) -> None:
         """See `Speaker.announce`."""

@@ -84,6 +84,15 @@ class Speaker(Protocol):
     async def close(self) -> None:
         """End the session. Routes still announced go with it."""
 
+    async def hand_over(self, patience_s: float) -> None:
+        """End the session so that the routes stay, for up to `patience_s`, until a successor announces them.
+
+        As a restarting speaker does (RFC 4724).
+
+        Raises:
+            AtollError: the neighbour keeps no routes without a session.
+        """
+
     async def announce(self, announcement: Announcement) -> None:
         """Announce, replacing what the prefix was announced with; returns when acknowledged.
 

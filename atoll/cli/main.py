@@ -24,6 +24,7 @@ INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "up": ("atoll.cli.up:up", "Start the network on this machine."),
     "down": ("atoll.cli.down:down", "Stop the network; nothing of it is left."),
+    "restart": ("atoll.cli.restart:restart", "Go on as the code on disk, without losing a request."),
     "status": ("atoll.cli.status:status", "What runs, where traffic goes, what is wrong."),
     "pop": ("atoll.cli.pop:pop", "List, kill, start, stop, drain PoPs."),
     "logs": ("atoll.cli.logs:logs", "What processes and functions have written."),

@@ -13,6 +13,7 @@ from atoll.config.paths import resolve
 from atoll.control.answers import Pop, Status
 from atoll.errors import AtollError
 from atoll.node import lock
+from atoll.node.leaving import LEAVING
 from atoll.wire.messages import SANDBOX_DETAIL, ProcessInfo
 
 _POP_COLUMNS = ("pop", "state", "city", "announced", "functions", ">processes", ">memory", "catches")
@@ -63,8 +64,18 @@ def show(found: Status) -> None:
     click.echo(f"\n{len(everything)} processes, {megabytes(total)} private memory, latency {found.latency}")
     for reason in _reduced_sandboxes(everything):
         say(f"note: functions run in a reduced sandbox, without namespaces: {reason}", colour="yellow")
+    for line in _leaving(found):
+        click.echo(line)
     for complaint in found.degraded:
         say(f"degraded: {complaint}", colour="yellow")
+
+
+def _leaving(found: Status) -> Iterable[str]:
+    """Predecessors that live on."""
+    for pop in found.pops:
+        for process in pop.processes:
+            if process.state == LEAVING:
+                yield f"leaving: {pop.code}/{process.name} (pid {process.pid}) {process.detail}"
 
 
 def _reduced_sandboxes(processes: Iterable[ProcessInfo]) -> list[str]:
@@ -75,14 +86,15 @@ def _reduced_sandboxes(processes: Iterable[ProcessInfo]) -> list[str]:
 
 
 def _pop_row(pop: Pop, found: Status) -> tuple[str, ...]:
-    ready = sum(process.state == "ready" for process in pop.processes)
+    present = [process for process in pop.processes if process.state != LEAVING]
+    ready = sum(process.state == "ready" for process in present)
     return (
         pop.code,
         pop.state,
         pop.city,
         _announced(pop),
         ", ".join(sorted(name.partition(".")[2] for name in pop.functions)),
-        f"{ready}/{len(pop.processes)}",
+        f"{ready}/{len(present)}",
         megabytes(sum(process.rss for process in pop.processes)),
         ", ".join(row.city for row in found.catchment if row.pop == pop.code),
     )

@@ -5,6 +5,7 @@ Every step looks first and acts only on what is missing, so a second `up` is qui
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,9 @@ from atoll.config.paths import Endpoints, Paths, resolve
 from atoll.control.answers import Status
 from atoll.errors import AtollError
 from atoll.node import lock
+from atoll.node.code import code_version
+from atoll.wire import frames
+from atoll.wire.messages import GetNetwork, NetworkStatus
 
 START_TIMEOUT_S: Final = 90.0
 POLL_S: Final = 0.1
@@ -102,7 +106,21 @@ def _start(paths: Paths, options: dict[str, str], progress: Progress, as_json: b
     if not as_json:
         started = datetime.fromtimestamp(holder.started_s).strftime("%Y-%m-%d %H:%M:%S")
         say(f"A network is already running (pid {holder.pid}, started {started}).")
+        if outdated := _outdated(paths):
+            say(outdated, colour="yellow")
     return True
+
+
+def _outdated(paths: Paths) -> str:
+    """What to do when the network runs other code than there is on disk; empty when it does not."""
+    try:
+        reply = asyncio.run(frames.ask(paths.network_socket, GetNetwork()))
+    except (OSError, AtollError):
+        return ""  # it has only just begun, or is about to say itself what is wrong
+    here = code_version()
+    if not isinstance(reply, NetworkStatus) or reply.version in ("", here):
+        return ""
+    return f"It runs {reply.version}, this is {here}: `atoll restart --all` has it go on as this one."
 
 
 def _running(paths: Paths, holder: lock.Holder) -> dict[str, str]:

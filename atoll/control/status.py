@@ -9,7 +9,7 @@ from atoll.control.presence import SILENT_AFTER_S
 from atoll.control.specs import FUNCTION_PREFIX, Specs
 from atoll.wire.messages import AnycastStatus, CatchmentRow, CatchmentTable, ProcessInfo
 
-_WELL = ("ready", "up")
+_WELL = ("ready", "up", "leaving")
 _NAMED_CITIES = 3
 
 

@@ -20,8 +20,10 @@ from atoll.errors import AtollError, RemoteError
 from atoll.http import proxy_protocol
 from atoll.http.client_hello import MAX_HELLO, server_name
 from atoll.http.exchange import App, ConnectionInfo
+from atoll.http.guard import Guard
 from atoll.http.h1 import H1Connection
 from atoll.http.h2 import H2Connection
+from atoll.http.h2_parting import PartingH2
 from atoll.http.tls import CertificateStore, TlsCounts, client_certificate
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -30,6 +32,9 @@ LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
 _FIRST_PAUSE_S: Final = 0.005
 _LONGEST_PAUSE_S: Final = 0.1
 _BATCH: Final = 64  # connections accepted in one turn of the loop
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 class Listener:
@@ -42,8 +47,10 @@ class Listener:
         tls: CertificateStore | ssl.SSLContext | None = None,
         trusted: bool = False,
         proxies: frozenset[str] = LOOPBACK,
+        guard: Guard | None = None,
     ) -> None:
         self._app = app
+        self._guard = guard or Guard(app.limits)
         self._proxies = proxies  # whose PROXY header is believed
         self._sock = sock
         self._tls = tls
@@ -77,9 +84,15 @@ class Listener:
         self.handshakes.done += 1
         self.handshakes.resumed += bool(tls.session_reused)
 
+    def remember(self, connection: H1Connection | H2Connection, who: bytes) -> None:
+        """`connection` of a party has begun."""
+        self.connections.add(connection)
+        self._guard.opened(connection, who)
+
     def forget(self, connection: H1Connection | H2Connection) -> None:
         """`connection` has ended."""
         self.connections.discard(connection)
+        self._guard.closed(connection)
 
     def _accept(self) -> None:
         for _ in range(_BATCH):
@@ -91,13 +104,20 @@ class Listener:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._pause()
                 return
-            if self.busy >= self._app.limits.connections:
-                client.close()
-                continue
             client.setblocking(False)
+            if self.busy >= self._app.limits.connections:
+                self._send_away(client)
+                continue
             task = self._loop.create_task(self._serve(client, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _send_away(self, client: socket.socket) -> None:
+        """The newest are the first to go: whoever is in already shall be served to the end."""
+        with contextlib.suppress(OSError):
+            if self._tls is None:
+                client.send(_FULL % self._app.limits.retry_after_s)
+        client.close()
 
     def _pause(self) -> None:
         """Out of descriptors: leave the queue alone for a moment instead of spinning on it."""
@@ -116,11 +136,24 @@ class Listener:
         except (OSError, TimeoutError, AtollError):
             client.close()
             return
+        ours = self._trusted or info.client_ip in self._proxies  # who is behind is not told apart
+        who = b"" if ours else self._guard.enter(info.client_ip)
+        if who is None:
+            client.close()
+            return
+        chooser = _Chooser(self, self._app, info, clear, self._trusted, who)
+        try:
+            await self._begin(chooser, client, tls)
+        finally:
+            if not chooser.became:
+                self._guard.leave(who)
+
+    async def _begin(self, chooser: _Chooser, client: socket.socket, tls: ssl.SSLContext | None) -> None:
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def factory() -> asyncio.Protocol:
-            return _Chooser(self, self._app, info, clear, self._trusted)
+            return chooser
 
         with contextlib.suppress(OSError, ssl.SSLError, asyncio.CancelledError):
             if tls is None:
@@ -221,8 +254,8 @@ class Listener:
         """End connections that nothing has been asked on for `quiet_s`; HTTP/2 is told that it is the end."""
         for connection in list(self.connections):
             if connection.idle() and now_s - connection.last_activity_s > quiet_s:
-                if isinstance(connection, H2Connection):
-                    connection.goaway()
+                if isinstance(connection, PartingH2):
+                    connection.goaway_now()
                 connection.transport.close()
 
 
@@ -235,8 +268,10 @@ class _Chooser(asyncio.Protocol):
     """Becomes an engine's connection as soon as it is known which."""
 
     def __init__(
-        self, listener: Listener, app: App, info: ConnectionInfo, clear: bytes, trusted: bool
+        self, listener: Listener, app: App, info: ConnectionInfo, clear: bytes, trusted: bool, who: bytes
     ) -> None:
+        self.became = False
+        self._who = who
         self._listener = listener
         self._app = app
         self._info = info
@@ -259,24 +294,24 @@ class _Chooser(asyncio.Protocol):
             connection = _TrackedH1(self._listener, self._app, self._info, self._trusted)
         cast(asyncio.Transport, transport).set_protocol(connection)
         connection.connection_made(transport)
+        self.became = True
+        self._listener.remember(connection, self._who)
 
 
 class _TrackedH1(H1Connection):
     def __init__(self, listener: Listener, app: App, info: ConnectionInfo, trusted: bool) -> None:
         super().__init__(app, info, trusted)
         self._listener = listener
-        listener.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
         super().connection_lost(exc)
 
 
-class _TrackedH2(H2Connection):
+class _TrackedH2(PartingH2):
     def __init__(self, listener: Listener, app: App, info: ConnectionInfo) -> None:
         super().__init__(app, info)
         self._listener = listener
-        listener.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)

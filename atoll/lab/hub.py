@@ -8,6 +8,8 @@ acknowledgement. There is no propagation delay: the public Internet needs second
 
 GRACEFUL_SHUTDOWN (RFC 8326) is honoured by every network here: a route that carries it is used only by those
 who have no other. MED changes nothing, for no two links of this Internet lead to the same neighbour.
+
+A speaker may say that its successor takes over: then its routes outlive the session for a moment (RFC 4724).
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ from atoll.wire.messages import (
     RouteAnnounce,
     RouteWithdraw,
     SpeakerOpen,
+    SpeakerRestart,
 )
 
 MAX_KEEPALIVE_S = 60.0
 MAX_MULTIPLIER = 255  # as in BFD's packets
+MAX_RESTART_S = 30.0
 
 Routes = Mapping[str, Mapping[str, RouteAnnounce]]
 """PoP to prefix to what it announces."""
@@ -103,12 +107,16 @@ def _rows(
 
 
 class _Session:
-    """A speaker's connection, when it was last heard, and for how long it may be silent."""
+    """A speaker's connection, when it was last heard, and for how long it may be silent.
+
+    `restart_s` is how long its routes outlive it; 0: not at all.
+    """
 
     def __init__(self, peer: frames.Peer, hello: SpeakerOpen, now_s: float) -> None:
         self.peer = peer
         self.heard_s = now_s
         self.patience_s = hello.keepalive_s * hello.multiplier
+        self.restart_s = 0.0
 
     async def end(self) -> str:
         """Wait for its end; what ended it."""
@@ -149,6 +157,7 @@ class Hub:
         self._asns = {pop.code: pop.asn for pop in network.pops}
         self._sessions: dict[str, _Session] = {}
         self._routes: dict[str, dict[str, RouteAnnounce]] = {}
+        self._stale: dict[str, set[str]] = {}  # prefixes that a successor has not announced yet
         self._watchers: set[asyncio.Task[None]] = set()
         self._journal = Journal()
         self.v4 = reach(graph, network, {}, network.anycast4)
@@ -163,6 +172,8 @@ class Hub:
             return self._open(peer, message)
         if isinstance(message, Keepalive):
             self._pop_of(peer)
+        if isinstance(message, SpeakerRestart):
+            return self._restart(self._pop_of(peer), message)
         if isinstance(message, RouteAnnounce):
             return self._announce(self._pop_of(peer), message)
         if isinstance(message, RouteWithdraw):
@@ -183,10 +194,10 @@ class Hub:
         older = self._sessions.pop(hello.pop, None)
         if older is not None:  # RFC 4271 §6.8: of two connections of one speaker, one goes
             older.peer.close()
-            self._drop(hello.pop, "session lost")
+            self._over(hello.pop, older, "session lost")
         session = _Session(peer, hello, asyncio.get_running_loop().time())
         self._sessions[hello.pop] = session
-        self._routes[hello.pop] = {}
+        self._routes.setdefault(hello.pop, {})
         watcher = asyncio.ensure_future(self._watch(session, hello.pop))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
@@ -196,10 +207,35 @@ class Hub:
         reason = await session.end()
         if self._sessions.get(pop) is session:
             del self._sessions[pop]
-            self._drop(pop, reason)
+            self._over(pop, session, reason)
         session.peer.close()
 
+    def _restart(self, pop: str, message: SpeakerRestart) -> Ok:
+        self._sessions[pop].restart_s = min(max(message.patience_s, 0.0), MAX_RESTART_S)
+        return Ok()
+
+    def _over(self, pop: str, session: _Session, reason: str) -> None:
+        """The session has ended: its routes go with it, or wait for a successor."""
+        if not session.restart_s:
+            self._drop(pop, reason)
+            return
+        self._journal.add(self._now_s(), f"{pop}'s speaker restarts, its routes are kept")
+        stale = self._stale[pop] = set(self._routes[pop])
+        asyncio.get_running_loop().call_later(session.restart_s, self._expire, pop, stale)
+
+    def _expire(self, pop: str, stale: set[str]) -> None:
+        """What the successor has not announced by now, it does not mean to."""
+        if self._stale.get(pop) is not stale:
+            return
+        del self._stale[pop]
+        routes = self._routes[pop]
+        for prefix in stale & routes.keys():
+            del routes[prefix]
+        if stale:
+            self._changed(f"{pop} has not announced {', '.join(sorted(stale))} again")
+
     def _drop(self, pop: str, reason: str) -> None:
+        self._stale.pop(pop, None)
         if self._routes.pop(pop, {}):
             self._changed(f"{pop} {reason}, its routes with it")
 
@@ -219,12 +255,14 @@ class Hub:
         if not 0 <= route.prepend <= MAX_PREPEND:
             raise AtollError(f"prepend {route.prepend}", hint=f"0 to {MAX_PREPEND}", where="prepend")
         route = msgspec.structs.replace(route, prefix=prefix)
+        self._stale.get(pop, set()).discard(prefix)
         if self._routes[pop].get(prefix) != route:
             self._routes[pop][prefix] = route
             self._changed(f"{pop} announces {describe(route)}")
         return Ok()
 
     def _withdraw(self, pop: str, message: RouteWithdraw) -> Ok:
+        self._stale.get(pop, set()).discard(message.prefix)
         if self._routes[pop].pop(message.prefix, None) is not None:
             self._changed(f"{pop} withdraws {message.prefix}")
         return Ok()

@@ -1,6 +1,7 @@
 """The agent's conversation with its PoP's edge workers: the latest snapshot to each, again when one restarts.
 
-Only the latest counts: a worker that is slow or away gets the newest snapshot, not the ones between.
+Only the latest counts: a worker that is slow or away gets the newest snapshot, not the ones between. A worker
+whose successor serves still answers some requests, and is fed until it has left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final, Never
 
 from atoll.config.spec import Snapshot
 from atoll.errors import AtollError
+from atoll.node.edge_leave import all_aside
 from atoll.wire import frames
 from atoll.wire.messages import ApplySnapshot, EdgeStats, GetEdgeStats, Ok
 
@@ -27,8 +29,9 @@ _log = logging.getLogger("atoll.agent")
 class _Worker:
     """One edge worker as the agent knows it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, leaves: bool = False) -> None:
         self.path = path
+        self.leaves = leaves
         self.peer: frames.Peer | None = None
         self.served: Snapshot | None = None
         self.news = asyncio.Event()  # a newer snapshot, or the connection is gone
@@ -40,6 +43,8 @@ class EdgeWorkers:
     def __init__(self, sockets: Sequence[Path], acknowledged: Callable[[Snapshot], None]) -> None:
         self._workers = [_Worker(path) for path in sockets]
         self._acknowledged = acknowledged
+        self._run = {path.parent for path in sockets}
+        self._leavers: dict[Path, asyncio.Task[None]] = {}
         self._latest: Snapshot | None = None
         self._anew = False
 
@@ -59,12 +64,13 @@ class EdgeWorkers:
             worker.news.set()
 
     async def stats(self) -> tuple[EdgeStats, ...]:
-        """The counters of the workers that answer."""
-        peers = [worker.peer for worker in self._workers if worker.peer is not None]
+        """The counters of the workers that answer, without those that leave."""
+        peers = [worker.peer for worker in self._workers if worker.peer is not None and not worker.leaves]
         return tuple([stats for peer in peers if (stats := await _stats(peer)) is not None])
 
     async def run(self) -> Never:
         """Keep every worker current."""
+        self._meet_leavers()
         await asyncio.gather(*(self._follow(worker) for worker in self._workers))
         raise AssertionError("a worker is followed for ever")
 
@@ -88,6 +94,31 @@ class EdgeWorkers:
                 closing.cancel()
                 worker.peer.close()
                 worker.peer, worker.served = None, None
+                self._meet_leavers()
+
+    def _meet_leavers(self) -> None:
+        """A worker that hangs up may have moved aside for its successor."""
+        for path in [path for run in self._run for path in all_aside(run) if path not in self._leavers]:
+            worker = _Worker(path, leaves=True)
+            self._workers.append(worker)
+            self._leavers[path] = asyncio.ensure_future(self._see_off(worker))
+
+    async def _see_off(self, worker: _Worker) -> None:
+        """Feed one that leaves, until it has left."""
+        try:
+            worker.peer = await frames.connect(worker.path)
+            closing = asyncio.ensure_future(_when_closed(worker.peer, worker.news))
+            try:
+                await self._feed(worker, worker.peer)
+            finally:
+                closing.cancel()
+                worker.peer.close()
+        except (OSError, AtollError) as error:
+            _log.warning("%s: %s", worker.path.name, error)
+        finally:
+            self._workers.remove(worker)
+            del self._leavers[worker.path]
+            self._tell()
 
     async def _feed(self, worker: _Worker, peer: frames.Peer) -> None:
         """Send snapshots until the connection is gone."""

@@ -25,6 +25,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from atoll.errors import AtollError
+from atoll.node.edge_leave import all_aside
 from atoll.wire import control as wire
 from atoll.wire import frames
 from atoll.wire.messages import NumberedPurge, PurgeState, PurgeUpdate
@@ -60,6 +61,8 @@ class Purges:
         self._pop = pop
         self._publish = publish
         self._workers = [_Worker(path) for path in sockets]
+        self._run = {path.parent for path in sockets}
+        self._leavers: dict[Path, asyncio.Task[None]] = {}
         self._known: deque[NumberedPurge] = deque(maxlen=MAX_KNOWN)
         self._seen_s: dict[int, float] = {}
         self._floor = 0  # what comes before is known to nobody here
@@ -75,6 +78,7 @@ class Purges:
 
     async def run(self) -> Never:
         """Keep every worker current."""
+        self._meet_leavers()
         await asyncio.gather(*(self._follow(worker) for worker in self._workers))
         raise AssertionError("a worker is followed for ever")
 
@@ -162,6 +166,31 @@ class Purges:
                 closing.cancel()
                 peer.close()
                 worker.applied, worker.lease_s = -1, 0.0
+                self._meet_leavers()
+
+    def _meet_leavers(self) -> None:
+        """A worker that hangs up may have moved aside for its successor, and still answers some requests."""
+        for path in [path for run in self._run for path in all_aside(run) if path not in self._leavers]:
+            worker = _Worker(path)
+            self._workers.append(worker)
+            self._leavers[path] = asyncio.ensure_future(self._see_off(worker))
+
+    async def _see_off(self, worker: _Worker) -> None:
+        """Feed one that leaves, until it has left."""
+        try:
+            peer = await frames.connect(worker.path)
+            closing = asyncio.ensure_future(_when_closed(peer, worker.news))
+            try:
+                await self._feed(worker, peer)
+            finally:
+                closing.cancel()
+                peer.close()
+        except (OSError, AtollError) as error:
+            _log.warning("%s: %s", worker.path.name, error)
+        finally:
+            self._workers.remove(worker)
+            del self._leavers[worker.path]
+            await self._tell()
 
     async def _feed(self, worker: _Worker, peer: frames.Peer) -> None:
         worker.applied = await _update(peer, PurgeUpdate())

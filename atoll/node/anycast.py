@@ -3,7 +3,8 @@
 It looks four times a second whether the PoP serves, lets the pure policy decide what to announce, and has
 the speaker do it. The operator's intent comes in over `anycast.sock` and is kept on disk,
 so a drained PoP stays drained over a restart. Told to end, it withdraws, waits for the proof and leaves;
-killed, its session ends and the routes with it.
+killed, its session ends and the routes with it. A successor looks first and speaks when its predecessor has
+left; the neighbour keeps the routes in between.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 import uvloop
 
 from atoll.anycast.emulated import EmulatedSpeaker, Liveness
-from atoll.anycast.health import HealthLimits, forgiven, observe, resumed
+from atoll.anycast.health import Health, HealthLimits, forgiven, observe, resumed
 from atoll.anycast.journal import Journal
 from atoll.anycast.policy import DRAINED, Decision, Inputs, PolicyLimits, changes, policy
 from atoll.anycast.probe import Finding
@@ -37,11 +38,15 @@ from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.errors import AtollError
 from atoll.node.anycast_disk import AnycastDisk, Intent
 from atoll.node.anycast_look import Looks
-from atoll.node.role import RoleConfig, notify_ready, read_role
+from atoll.node.leaving import LEAVE
+from atoll.node.role import RoleConfig, notify_ready, predecessor, read_role, until_gone
 from atoll.wire import frames
 from atoll.wire.messages import AnycastStatus, ForgiveFalls, GetAnycast, Message, Ok, SetIntent
 
 CHECK_INTERVAL_S: Final = 0.25
+STEADY_S: Final = 3.0  # for a successor to find that its PoP serves
+PREDECESSOR_S: Final = 4.0  # for the predecessor to leave
+RESTART_S: Final = 5.0  # for the neighbour to keep routes whose speaker restarts
 
 
 def describe(event: SpeakerEvent) -> str:
@@ -68,6 +73,7 @@ class Role:
         looks: Looks,
         limits: PolicyLimits | None = None,
         interval_s: float = CHECK_INTERVAL_S,
+        seen: Health | None = None,
     ) -> None:
         self._pop = pop
         self._looks = looks
@@ -81,6 +87,8 @@ class Role:
         self._health = resumed(
             kept.penalty, kept.suppressed, kept.checked_s, kept.up, time(), self._health_limits
         )
+        if seen is not None and not self._health.suppressed:
+            self._health = msgspec.structs.replace(self._health, state=seen.state, passes=seen.passes)
         self._decision = Decision(announcements=(), reason="starting")
         self._asked: tuple[Announcement, ...] = ()
         self._acting = asyncio.Lock()
@@ -213,6 +221,19 @@ class Role:
             events=self._journal.lines,
         )
 
+    async def hand_over(self) -> None:
+        """End in favour of a successor: the routes stay."""
+        assert self.speaker is not None
+        async with self._acting:
+            self._keep_damping(leaving=True)
+            try:
+                await self.speaker.hand_over(RESTART_S)
+            except AtollError as error:
+                self.note(f"the routes are withdrawn meanwhile: {error}")
+            else:
+                return
+        await self.leave()
+
     async def leave(self) -> None:
         """Withdraw everything, with proof, and end the session."""
         assert self.speaker is not None
@@ -247,39 +268,58 @@ def read_liveness(config: RoleConfig) -> Liveness:
     )
 
 
+async def until_steady(looks: Looks, patience_s: float = STEADY_S) -> Health:
+    """The health after as many looks as it takes to find that the PoP serves, or in so long."""
+    health, limits = Health(), HealthLimits()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            while health.state == "starting":
+                health = observe(health, (await looks.look()).verdict, time(), limits)
+                await asyncio.sleep(CHECK_INTERVAL_S / 5)
+    return health
+
+
 async def serve(config: RoleConfig) -> None:
     """The role, until it is told to stop."""
     pop = config.pop
     assert pop is not None
     paths = config.paths
     window_s = float(config.options.get("drain_window_s", PolicyLimits().drain_window_s))
+    looks = Looks(pop, paths.pop_run(pop.code) / "supervisor.sock")
+    stop, leave = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(LEAVE, leave.set)
+    seen, before = None, predecessor(os.environ)
+    if before:
+        seen = await until_steady(looks)
+        notify_ready()  # it is told to leave
+        await until_gone(before, PREDECESSOR_S)
     role = Role(
         pop,
         read_prefixes(config),
         AnycastDisk(paths.pop_data(pop.code)),
-        Looks(pop, paths.pop_run(pop.code) / "supervisor.sock"),
+        looks,
         PolicyLimits(drain_window_s=window_s),
+        seen=seen,
     )
     role.speaker = EmulatedSpeaker(
         paths.internet_socket, pop.code, pop.asn, role.on_event, liveness=read_liveness(config)
     )
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await role.speaker.open()
     server = await frames.serve(paths.pop_run(pop.code) / "anycast.sock", role.answer)
     gc.collect()
     gc.freeze()
     notify_ready()
-    stopping = asyncio.create_task(stop.wait())
+    ending = [asyncio.create_task(event.wait()) for event in (stop, leave)]
     watcher = asyncio.create_task(role.watch())
-    await asyncio.wait((stopping, watcher), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((*ending, watcher), return_when=asyncio.FIRST_COMPLETED)
     if watcher.done():  # it never returns: whatever ended it ends the role, and the session with it
         watcher.result()
     watcher.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watcher
-    await role.leave()
+    await (role.leave() if stop.is_set() else role.hand_over())
     server.close()
 
 

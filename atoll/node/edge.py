@@ -1,6 +1,7 @@
 """An edge worker: `python -m atoll.node.edge`, started by a PoP's supervisor.
 
-It starts from the snapshot on disk, needs nobody to serve, and takes new snapshots over its own socket.
+It starts from the snapshot on disk, needs nobody to serve, and takes new snapshots over its own socket. One
+that takes another's place accepts nothing before its functions answer; the other then leaves in no hurry.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from time import monotonic, time
 from typing import Final
@@ -34,7 +37,9 @@ from atoll.http.certificates import Certificates
 from atoll.http.quic_endpoint import QuicEndpoint
 from atoll.http.tls import CertificateStore
 from atoll.node.edge_h3 import H3_CACHE_BYTES, h3_endpoint
-from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
+from atoll.node.edge_leave import Control, until_left
+from atoll.node.leaving import LEAVE
+from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, predecessor, read_role
 from atoll.node.warm import until_warm
 from atoll.wire import frames
 from atoll.wire.messages import (
@@ -66,53 +71,64 @@ class Worker:
         paths = config.paths
         paths.logs.mkdir(parents=True, exist_ok=True)
         clock = Clock()
-        self.log = AccessLog(paths.logs / f"{self._pop.code}-access.log", clock)
+        self.log = self._open_log(clock)
         usual = CACHE_BYTES if config.index < self._pop.workers else H3_CACHE_BYTES
         capacity = int(config.options.get("cache_bytes", usual))
         tier = Tier(config.index, lambda pop, index: str(paths.pop_run(pop) / f"tier-{index}.sock"))
         self.disk = self._open_disk()
-        memory = Store(capacity, log=self.disk.log)
-        self.edge = Edge(snapshot, self.log, Levels(memory, self.disk), clock, tier)
-        self.listeners: list[Listener | QuicEndpoint] = []
+        memory = Store(capacity, log=self.disk.log if self.disk is not None else None)
+        store = Levels(memory, self.disk) if self.disk is not None else memory
+        self.edge = Edge(snapshot, self.log, store, clock, tier)
+        self.listeners: list[Listener | QuicEndpoint] = []  # for users
+        self.inner: list[Listener] = []  # for function hosts and other workers' caches
+        self._tier_app = self.edge.tier_app()
+        control = paths.pop_run(self._pop.code) / f"edge-{config.index}.sock"
+        self._control = Control(control, self._answer)
         self.certificates: CertificateStore | None = None
         self._files: Certificates | None = None
         self._stopped = asyncio.Event()
 
-    def _open_disk(self) -> DiskStore:
-        """The machine's cache, with the purges it has applied."""
+    def _open_log(self, clock: Clock) -> AccessLog:
+        return AccessLog(self._config.paths.logs / f"{self._pop.code}-access.log", clock)
+
+    def _open_disk(self) -> DiskStore | None:
+        """The machine's cache, with the purges it has applied; None: memory is all there is."""
         folder = self._config.paths.pop_data(self._pop.code) / "cache"
         disk = DiskStore(folder, int(self._config.options.get("disk_bytes", DISK_BYTES)), PurgeLog())
         disk.load_purges()
         return disk
 
-    def listen(self) -> None:
+    def listen(self, sockets: Mapping[str, socket.socket]) -> None:
         """Take over the sockets the supervisor holds."""
-        sockets = inherited_sockets(os.environ)
-        if "http" in sockets:
-            self.listeners.append(Listener(self._door(), sockets["http"]))
-        if "https" in sockets:
+        for name, sock in sockets.items():
+            self._listen(name.partition(".")[0], sock)  # there may be an `https.1`
+
+    def _listen(self, kind: str, sock: socket.socket) -> None:
+        h3_port = self._pop.https_port if self._pop.http3 else 0
+        match kind:
+            case "http":
+                self.listeners.append(Listener(self._door(h3_port), sock, guard=self.edge.guard))
+            case "https":
+                tls = self._certificates()
+                self.listeners.append(Listener(self._door(h3_port), sock, tls, guard=self.edge.guard))
+            case "quic":
+                endpoint, self._files = h3_endpoint(self._door(0), sock, self._config)
+                self.listeners.append(endpoint)
+            case "tier":
+                self.inner.append(Listener(self._tier_app, sock, trusted=True))
+            case "bindings":
+                self.inner.append(Listener(self.edge.bindings, sock, trusted=True))
+
+    def _certificates(self) -> CertificateStore:
+        if self.certificates is None:
             paths = self._config.paths
             self.certificates = CertificateStore(paths.ca / "leaf", "localhost", paths.certificates)
             self.certificates.apply(policies(self.edge.table))
             self._files = self.certificates.certificates
-            self.listeners.append(Listener(self._door(), sockets["https"], self.certificates))
-        if "quic" in sockets:
-            app = Door(self.edge, self._config.paths.acme / "challenges")
-            endpoint, self._files = h3_endpoint(app, sockets["quic"], self._config)
-            self.listeners.append(endpoint)
-        if "tier" in sockets:
-            self.listeners.append(Listener(self.edge.tier_app(), sockets["tier"], trusted=True))
-        if "bindings" in sockets:
-            self.listeners.append(Listener(self.edge.bindings, sockets["bindings"], trusted=True))
+        return self.certificates
 
-    def _door(self) -> Door:
-        h3_port = self._pop.https_port if self._pop.http3 else 0
+    def _door(self, h3_port: int) -> Door:
         return Door(self.edge, self._config.paths.acme / "challenges", h3_port)
-
-    async def control(self) -> asyncio.AbstractServer:
-        """Listen for the agent and the supervisor."""
-        path = self._config.paths.pop_run(self._pop.code) / f"edge-{self._config.index}.sock"
-        return await frames.serve(path, self._answer)
 
     async def _answer(self, _peer: frames.Peer, message: Message) -> Message | None:
         if isinstance(message, ApplySnapshot):
@@ -132,7 +148,8 @@ class Worker:
         return None
 
     def _stats(self) -> EdgeStats:
-        stats = self.edge.stats(sum(len(listener.connections) for listener in self.listeners))
+        everybody = (*self.listeners, *self.inner)
+        stats = self.edge.stats(sum(len(listener.connections) for listener in everybody))
         counts = [listener.handshakes for listener in self.listeners]
         faults = self._files.faults if self._files is not None else {}
         return msgspec.structs.replace(
@@ -151,33 +168,37 @@ class Worker:
         nobody.
         """
         self.edge.drain()
-        for listener in self.listeners:
+        everybody = (*self.listeners, *self.inner)
+        for listener in everybody:
             listener.close()
             listener.check_timeouts()  # whoever speaks HTTP/2 hears of it at once
         began_s = monotonic()
         while (waited_s := monotonic() - began_s) < grace_s:
-            arriving = waited_s < _QUIET_S and any(listener.arriving for listener in self.listeners)
-            if not arriving and not any(listener.connections for listener in self.listeners):
+            arriving = waited_s < _QUIET_S and any(listener.arriving for listener in everybody)
+            if not arriving and not any(listener.connections for listener in everybody):
                 return
-            for listener in self.listeners:
+            for listener in everybody:
                 listener.close_idle(time(), _QUIET_S)
             await asyncio.sleep(0.02)
+
+    async def leave(self) -> None:
+        """A successor serves: accept no more, and end what has been begun, however long that takes."""
+        self.edge.drain()
+        self.edge.bindings.draining = self._tier_app.draining = True
+        await self._control.move(os.getpid())
+        await until_left(self.listeners, self.inner)
 
     async def run(self) -> None:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
-        stopping: list[asyncio.Task[None]] = []
-
-        def stop() -> None:
-            if not stopping:
-                stopping.append(loop.create_task(self._stop()))
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        self._heed_signals()
         self.edge.fit = False
         warming = loop.create_task(self._warm_up())
-        self.listen()
-        server = await self.control()
+        if predecessor(os.environ):
+            await warming  # meanwhile it serves
+            self._catch_up()
+        await self._control.open()
+        self.listen(inherited_sockets(os.environ))
         gc.collect()
         gc.freeze()
         notify_ready()
@@ -185,27 +206,63 @@ class Worker:
         await self._stopped.wait()
         sweeper.cancel()
         warming.cancel()
-        server.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._control.close()
         for listener in self.listeners:
             if isinstance(listener, QuicEndpoint):
                 listener.end()
         self.log.close()
-        self.disk.close()
+        if self.disk is not None:
+            self.disk.close()
 
     async def _warm_up(self) -> None:
         await until_warm(runtime.socket for runtime in self.edge.snapshot.functions)
         self.edge.fit = True
 
-    async def _stop(self) -> None:
-        await self.drain(_GRACE_S)
+    def _heed_signals(self) -> None:
+        """Stop, or leave; one that leaves may still be told to stop."""
+        loop = asyncio.get_running_loop()
+        ending: dict[str, asyncio.Task[None]] = {}
+
+        def leave() -> None:
+            if not ending:
+                ending["leaving"] = loop.create_task(self._end(self.leave()))
+
+        def stop() -> None:
+            if "stopping" not in ending:
+                ending["stopping"] = loop.create_task(self._end(self.drain(_GRACE_S)))
+
+        loop.add_signal_handler(LEAVE, leave)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+
+    async def _end(self, parting: Coroutine[None, None, None]) -> None:
+        await parting
         self._stopped.set()
+
+    def _catch_up(self) -> None:
+        """With what the predecessor has been told while this one came up."""
+        latest = load_snapshot(snapshot_file(self._config))
+        if latest.seq > self.edge.snapshot.seq:
+            self.edge.apply(latest)
+        if self.disk is not None:
+            self.disk.load_purges()
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            for listener in self.listeners:
+            for listener in (*self.listeners, *self.inner):
                 listener.check_timeouts()
-            self.disk.sweep(SWEEP_BUDGET_MS)
+            if self.disk is not None:
+                self.disk.sweep(SWEEP_BUDGET_MS)
+
+
+def snapshot_file(config: RoleConfig) -> Path:
+    """Where the agent leaves what the PoP's workers serve."""
+    assert config.pop is not None
+    return config.paths.pop_data(config.pop.code) / "snapshot.msgpack"
 
 
 def load_snapshot(path: Path) -> Snapshot:
@@ -232,8 +289,7 @@ async def wait_for_snapshot(path: Path) -> Snapshot:
 
 async def serve(config: RoleConfig) -> None:
     """The role."""
-    assert config.pop is not None
-    snapshot = await wait_for_snapshot(config.paths.pop_data(config.pop.code) / "snapshot.msgpack")
+    snapshot = await wait_for_snapshot(snapshot_file(config))
     await Worker(config, snapshot).run()
 
 

@@ -33,7 +33,7 @@ async def watch(
     while True:
         await asyncio.sleep(interval_s)
         pid = worker.pid
-        if worker.state != "ready" or await _turns(control, patience_s) or worker.pid != pid:
+        if worker.state != "ready" or await turns(control, patience_s) or worker.pid != pid:
             missed = 0
             continue
         missed += 1
@@ -42,7 +42,7 @@ async def watch(
             worker.kill()
 
 
-async def _turns(control: Path, patience_s: float) -> bool:
+async def turns(control: Path, patience_s: float) -> bool:
     """Whether the loop turns. Nobody there is no proof that it hangs: it may be on its way down or up."""
     try:
         async with asyncio.timeout(patience_s):

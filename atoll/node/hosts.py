@@ -2,27 +2,47 @@
 
 Asking twice for a host answers for the one that runs, also while it starts. What is asked of one host
 happens in the order in which it was asked: a host that is wanted again while it stops has the same sockets
-and folder, and starts when the one before has left them.
+and folder, and starts when the one before has left them. Hosts outlive a change of the supervisor's code.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from atoll.errors import AtollError
-from atoll.functions.sandbox.start import is_required
+from atoll.functions.sandbox.start import Sandboxed, is_required
 from atoll.functions.workers.binaries import shared_libraries, workerd_binary
 from atoll.functions.workers.host import HostId, Surroundings, plan
-from atoll.functions.workers.process import FunctionHost, load
+from atoll.functions.workers.process import FunctionHost, HostProcess, load
 from atoll.node.logs import open_log
 from atoll.wire.messages import EnsureHost, HostReady, ProcessInfo
 
 PREFIX: Final = "fn:"  # of a host's name among the PoP's processes
+
+_log = logging.getLogger("atoll.hosts")
+
+
+class HostState(msgspec.Struct, frozen=True, kw_only=True):
+    """A host as who takes over finds it: what was asked for, and what runs."""
+
+    id: str
+    bundle_dir: str
+    memory_mb: int
+    process: HostProcess
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """Of its listening sockets."""
+        return self.process.fds
 
 
 class Hosts:
@@ -34,8 +54,42 @@ class Hosts:
         self._pop = pop
         self._around: Surroundings | None = None
         self._hosts: dict[str, FunctionHost] = {}
+        self._orders: dict[str, EnsureHost] = {}
         self._starting: dict[str, asyncio.Task[FunctionHost]] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way that could not be handed over."""
+        return not (self._starting or self._turns) and all(host.settled for host in self._hosts.values())
+
+    def export(self) -> tuple[HostState, ...]:
+        """All of them, for who takes over."""
+        return tuple(
+            HostState(
+                id=host_id,
+                bundle_dir=self._orders[host_id].bundle_dir,
+                memory_mb=self._orders[host_id].memory_mb,
+                process=host.export(),
+            )
+            for host_id, host in self._hosts.items()
+        )
+
+    def adopt(self, states: Iterable[HostState]) -> None:
+        """Look after hosts that run already. One that cannot be looked after ends; its agent asks anew."""
+        for state in states:
+            order = EnsureHost(id=state.id, bundle_dir=state.bundle_dir, memory_mb=state.memory_mb)
+            try:
+                host = self._host(order)
+            except (AtollError, OSError) as error:
+                _log.error("host %s is not kept: %s", state.id, error)
+                for fd in state.fds:
+                    os.close(fd)
+                if state.process.pid:
+                    Sandboxed(state.process.pid, "").send(signal.SIGKILL)
+                continue
+            host.adopt(state.process)
+            self._hosts[state.id], self._orders[state.id] = host, order
 
     async def ensure(self, order: EnsureHost) -> HostReady:
         """Run a host, or find that it runs.
@@ -66,13 +120,17 @@ class Hosts:
         return self._turns.setdefault(host_id, asyncio.Lock())
 
     async def _start(self, order: EnsureHost) -> FunctionHost:
+        host = self._host(order)
+        await host.start()
+        self._orders[order.id] = order
+        return host
+
+    def _host(self, order: EnsureHost) -> FunctionHost:
         host_id = HostId.parse(order.id)
         bundle = load(Path(order.bundle_dir))
         host_plan = plan(host_id, bundle, self._surroundings(), order.memory_mb)
         log = self._logs / f"{self._pop}-fn-{host_id.function}-{host_id.version}.log"
-        host = FunctionHost(host_plan, log, open_log, required=is_required(os.environ))
-        await host.start()
-        return host
+        return FunctionHost(host_plan, log, open_log, required=is_required(os.environ))
 
     def _surroundings(self) -> Surroundings:
         if self._around is None:

@@ -1,6 +1,7 @@
 """One network per home: an exclusive lock that the daemon holds while it lives, and who holds it.
 
-`flock(2)` goes with its process however that ends, so a lock is never stale.
+`flock(2)` goes with its process however that ends, so a lock is never stale. It belongs to an open file: a
+daemon that goes on as newer code takes the descriptor along.
 """
 
 from __future__ import annotations
@@ -25,6 +26,19 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
 
 
+_held: Final[list[int]] = []
+
+
+def descriptor() -> int:
+    """Of the lock that this process holds."""
+    return _held[0]
+
+
+def adopt(fd: int) -> None:
+    """Hold the lock that the code before had."""
+    _held.append(fd)
+
+
 def acquire(path: Path, holder: Holder) -> bool:
     """Take the lock for as long as this process lives; False when another one has it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -36,6 +50,7 @@ def acquire(path: Path, holder: Holder) -> bool:
         else:
             os.ftruncate(fd, 0)
             os.write(fd, msgspec.json.encode(holder))
+            _held.append(fd)
             return True
     os.close(fd)
     return False

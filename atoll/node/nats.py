@@ -55,6 +55,19 @@ def prepare(paths: Paths) -> NatsAccess:
     return access
 
 
+def current(paths: Paths) -> NatsAccess:
+    """The access of the server that runs.
+
+    Raises:
+        AtollError: it is not on disk.
+    """
+    file = paths.home / "nats" / "access.json"
+    access = _read(file)
+    if access is None:
+        raise AtollError("the access to NATS cannot be read", where=str(file))
+    return access
+
+
 def configuration(access: NatsAccess, store: Path) -> str:
     """The server's configuration file."""
     return f"""\

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,20 +17,41 @@ import msgspec
 from atoll.config.paths import Endpoints, Paths
 from atoll.config.spec import NetworkSpec, OriginSpec, PopSpec
 from atoll.control.certificates import ensure_leaves, network_names
+from atoll.errors import AtollError
 from atoll.node.listeners import free_port, free_ports, listen_public, listen_tcp, port_of
 from atoll.node.nats import write_private
 
 HTTP_OPTION: Final = "--http-port"
 HTTPS_OPTION: Final = "--https-port"
 API_OPTION: Final = "--api-port"
+_GATEWAY: Final = "gateway"
+_API: Final = "api"
+_ORIGIN: Final = "origin"
 
 
 class Sockets(msgspec.Struct, frozen=True):
-    """Every socket the daemon holds, by the name the role that inherits it knows it by."""
+    """Every socket of its roles that the daemon holds, by the name the role knows it by."""
 
     gateway: dict[str, socket.socket]
     api: dict[str, socket.socket]
     origins: dict[str, socket.socket]  # OriginSpec.host
+
+    def export(self) -> dict[str, int]:
+        """Their descriptors, for who takes over."""
+        kinds = {_GATEWAY: self.gateway, _API: self.api, _ORIGIN: self.origins}
+        return {
+            f"{kind}/{name}": sock.fileno() for kind, socks in kinds.items() for name, sock in socks.items()
+        }
+
+    @staticmethod
+    def adopt(handed: Mapping[str, int]) -> Sockets:
+        """Those that the code before has left."""
+
+        def of(kind: str) -> dict[str, socket.socket]:
+            found = {name.partition("/"): fd for name, fd in handed.items()}
+            return {name: socket.socket(fileno=fd) for (start, _, name), fd in found.items() if start == kind}
+
+        return Sockets(gateway=of(_GATEWAY), api=of(_API), origins=of(_ORIGIN))
 
     @property
     def endpoints(self) -> Endpoints:
@@ -95,6 +117,34 @@ def _place_pops(pops: tuple[PopSpec, ...]) -> tuple[PopSpec, ...]:
     return tuple(
         msgspec.structs.replace(pop, http_port=http, https_port=https)
         for pop, http, https in zip(pops, ports, ports, strict=True)
+    )
+
+
+def renewed(network: NetworkSpec, paths: Paths) -> NetworkSpec:
+    """`network`, as newer code wants it, with the ports that the running one uses.
+
+    One that has other PoPs or origins needs sockets that nobody holds: then the running one stays.
+
+    Raises:
+        AtollError: the running network's file cannot be read.
+    """
+    try:
+        before = msgspec.json.decode(paths.network_file.read_bytes(), type=NetworkSpec)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise AtollError(f"the network cannot be read: {error}", where=str(paths.network_file)) from error
+    pops = {pop.code: pop for pop in before.pops}
+    urls = {origin.host: origin.url for origin in before.origins}
+    if set(pops) != {pop.code for pop in network.pops} or set(urls) != {o.host for o in network.origins}:
+        return before
+    return msgspec.structs.replace(
+        network,
+        pops=tuple(
+            msgspec.structs.replace(
+                pop, http_port=pops[pop.code].http_port, https_port=pops[pop.code].https_port
+            )
+            for pop in network.pops
+        ),
+        origins=tuple(msgspec.structs.replace(origin, url=urls[origin.host]) for origin in network.origins),
     )
 
 

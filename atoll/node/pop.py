@@ -2,7 +2,8 @@
 
 It owns every listening socket of the PoP and starts the roles that serve them; a role that dies comes back
 on the same sockets. It never serves a request and never looks at the control plane. Its end is ordered:
-first the routes go, then the edge workers answer what they have, then the rest stops.
+first the routes go, then the edge workers answer what they have, then the rest stops. It can go on as newer
+code with all that it holds (`atoll.node.handover`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ import msgspec
 
 from atoll.config.spec import PopSpec
 from atoll.errors import AtollError
-from atoll.node import edge_watch
+from atoll.node import edge_watch, handover
+from atoll.node.code import code_version
+from atoll.node.edge_leave import aside
 from atoll.node.hosts import PREFIX as HOST_PREFIX
 from atoll.node.hosts import Hosts
 from atoll.node.listeners import bind_udp, listen_tcp, listen_unix
@@ -41,10 +43,14 @@ from atoll.wire.messages import (
     RestartRole,
     Stop,
     StopHost,
+    Upgrade,
 )
 
 ANYCAST: Final = "anycast"
 AGENT: Final = "agent"
+MODULE: Final = "atoll.node.pop"
+ANYCAST_LEAVE_S: Final = 10.0
+EDGE_LEAVE_S: Final = 600.0  # for downloads and WebSockets of an edge worker that has been replaced
 
 _log = logging.getLogger("atoll.pop")
 
@@ -52,13 +58,16 @@ _log = logging.getLogger("atoll.pop")
 class PopSupervisor:
     """One PoP's sockets and processes."""
 
-    def __init__(self, config: RoleConfig, pop: PopSpec) -> None:
+    def __init__(self, config: RoleConfig, pop: PopSpec, handed: handover.Handed | None = None) -> None:
         self._config = config
         self._pop = pop
         self._run = config.paths.pop_run(pop.code)
         self._hosts = Hosts(self._run, config.paths.logs, pop.code)
-        self._supervisor = Supervisor(self._hosts.logs)
-        self._sockets: list[socket.socket] = []
+        self._handed = handed or handover.Handed()
+        self._supervisor = Supervisor(self._hosts.logs, self._handed.supervised)
+        self._sockets = handover.Sockets(self._handed.sockets)
+        self._upgrader = handover.Upgrader(MODULE, self._settled, self._export)
+        self._version = code_version()
         self._roles: list[Supervised] = []
         self._watching: list[asyncio.Task[None]] = []
         self._started_s = monotonic()
@@ -66,10 +75,13 @@ class PopSupervisor:
         self.stopping = asyncio.Event()
 
     async def start(self) -> asyncio.AbstractServer:
-        """Bind, start every role, answer on `supervisor.sock`."""
+        """Bind, start every role, answer on `supervisor.sock`; or take over what runs already."""
         self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        server = await frames.serve(self._run / "supervisor.sock", self.answer)
-        self._roles = [self._supervisor.run(launch) for launch in self._launches()]
+        self._hosts.adopt(self._handed.hosts)
+        asking = self._sockets.hold("supervisor", lambda: listen_unix(self._run / "supervisor.sock"))
+        self._roles = [self._supervisor.run(launch, self._leaver_turns) for launch in self._launches()]
+        server = await frames.serve(asking, self.answer)
+        await self._supervisor.dismiss()
         self._watching = [asyncio.ensure_future(self._watch_edge(i)) for i in range(self._pop.edges)]
         return server
 
@@ -79,31 +91,35 @@ class PopSupervisor:
         notify_ready()
 
     def _launches(self) -> Sequence[Launch]:
-        bindings = self._hold(listen_unix(self._run / "bindings.sock"))
+        bindings = self._sockets.hold("bindings", lambda: listen_unix(self._run / "bindings.sock"))
         edges = [self._edge(index, bindings) for index in range(self._pop.workers)]
         if self._pop.http3:
             edges.append(self._edge_h3(self._pop.workers))
-        others = [self._role(name) for name in (AGENT, ANYCAST)]
-        return [*edges, *others]
+        anycast = replace(self._role(ANYCAST), leave_s=ANYCAST_LEAVE_S)
+        return [*edges, self._role(AGENT), anycast]
 
     def _edge(self, index: int, bindings: socket.socket) -> Launch:
         """An edge worker with sockets of its own on the PoP's ports."""
-        address = self._pop.address
-        http = self._hold(listen_tcp(address, self._pop.http_port, shared=True))
-        https = self._hold(listen_tcp(address, self._pop.https_port, shared=True))
-        tier = self._hold(listen_unix(self._run / f"tier-{index}.sock"))
+        address, hold = self._pop.address, self._sockets.hold
+        http = hold(f"http-{index}", lambda: listen_tcp(address, self._pop.http_port, shared=True))
+        https = hold(f"https-{index}", lambda: listen_tcp(address, self._pop.https_port, shared=True))
+        tier = hold(f"tier-{index}", lambda: listen_unix(self._run / f"tier-{index}.sock"))
         fds = {
             "http": http.fileno(),
             "https": https.fileno(),
             "bindings": bindings.fileno(),
             "tier": tier.fileno(),
         }
-        return replace(self._role("edge", index), fds=fds)
+        return replace(self._role("edge", index), fds=fds, leave_s=EDGE_LEAVE_S)
 
     def _edge_h3(self, index: int) -> Launch:
         """An edge worker that speaks HTTP/3 alone, so that its slowness holds up nobody else."""
-        udp = self._hold(bind_udp(self._pop.address, self._pop.https_port))
-        return replace(self._role("edge", index), fds={"quic": udp.fileno()})
+        address, port = self._pop.address, self._pop.https_port
+        udp = self._sockets.hold("quic", lambda: bind_udp(address, port))
+        return replace(self._role("edge", index), fds={"quic": udp.fileno()}, leave_s=EDGE_LEAVE_S)
+
+    async def _leaver_turns(self, pid: int) -> bool:
+        return await edge_watch.turns(aside(self._run, pid), edge_watch.PATIENCE_S)
 
     async def _watch_edge(self, index: int) -> None:
         worker = self._supervisor.get(self._edge_name(index))
@@ -118,9 +134,15 @@ class PopSupervisor:
     def _edge_name(self, index: int) -> str:
         return f"edge-{index}" if index < self._pop.workers else "edge-h3"
 
-    def _hold(self, sock: socket.socket) -> socket.socket:
-        self._sockets.append(sock)
-        return sock
+    def _settled(self) -> bool:
+        return self._supervisor.settled and self._hosts.settled and not self.stopping.is_set()
+
+    def _export(self) -> handover.Handed:
+        return handover.Handed(
+            sockets=self._sockets.export(),
+            supervised=self._supervisor.export(),
+            hosts=self._hosts.export(),
+        )
 
     async def answer(self, _peer: frames.Peer, message: Message) -> Message | None:
         """Requests on `supervisor.sock`."""
@@ -131,9 +153,13 @@ class PopSupervisor:
                 await self._hosts.stop(message.id, message.grace_s)
                 return Ok()
             case GetProcesses():
-                return Processes(processes=(self._self_info(), *self._infos()), draining=self._draining)
+                processes = (self._self_info(), *self._infos())
+                return Processes(processes=processes, draining=self._draining, version=self._version)
             case RestartRole():
-                await self._restart(message.name)
+                await self._restart(message.name, message.grace_s)
+                return Ok()
+            case Upgrade():
+                await self._upgrader.upgrade()
                 return Ok()
             case ProcessSignal():
                 self._kill(message.name)
@@ -158,11 +184,11 @@ class PopSupervisor:
             cpu_s=taken.cpu_s,
         )
 
-    async def _restart(self, name: str) -> None:
+    async def _restart(self, name: str, grace_s: float | None) -> None:
         """Without a gap where sockets are handed over; one after the other where two would disturb."""
         supervised = self._supervisor.get(name)
-        if supervised.launch.fds:
-            await supervised.replace()
+        if supervised.launch.fds or supervised.launch.leave_s:
+            await supervised.replace(grace_s)
             return
         await supervised.stop()
         await supervised.resume()
@@ -186,16 +212,14 @@ class PopSupervisor:
         await self._supervisor.stop(ANYCAST)
         await self._supervisor.stop(*(self._edge_name(index) for index in range(self._pop.edges)))
         await asyncio.gather(self._hosts.stop_all(), self._supervisor.stop_all())
-        for sock in self._sockets:
-            sock.close()
+        self._sockets.close()
 
 
 async def serve(config: RoleConfig) -> None:
     """The role, until it is told to stop."""
     assert config.pop is not None
-    supervisor = PopSupervisor(config, config.pop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, supervisor.stopping.set)
+    supervisor = PopSupervisor(config, config.pop, handover.take(os.environ))
+    handover.heed_stops(supervisor.stopping.set)
     server = await supervisor.start()
     announcing = asyncio.ensure_future(supervisor.notify_when_ready())
     await supervisor.stopping.wait()
@@ -208,7 +232,8 @@ def main() -> None:
     """Entry point."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(serve(read_role(os.environ)))
+        if not handover.rehearses(os.environ):
+            asyncio.run(serve(read_role(os.environ)))
     except (AtollError, OSError) as error:
         sys.exit(str(error))
 

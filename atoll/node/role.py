@@ -7,6 +7,7 @@ to end it with its supervisor (prctl(2), `PR_SET_PDEATHSIG`; elsewhere the proce
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -25,6 +26,7 @@ from atoll.errors import AtollError
 ROLE_VARIABLE: Final = "ATOLL_ROLE"
 FDS_VARIABLE: Final = "ATOLL_FDS"
 READY_VARIABLE: Final = "ATOLL_READY"
+SUCCEEDS_VARIABLE: Final = "ATOLL_SUCCEEDS"
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -83,6 +85,29 @@ def notify_ready() -> None:
             pass  # the supervisor no longer waits
         finally:
             os.close(fd)
+
+
+def predecessor(env: Mapping[str, str]) -> int:
+    """The process whose place this one is to take, which serves until this one does; 0: there is none."""
+    return int(env.get(SUCCEEDS_VARIABLE, "0"))
+
+
+async def until_gone(pid: int, patience_s: float) -> None:
+    """Wait until a process that need not be ours has ended, or for so long."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (OSError, AttributeError):  # it is gone, or the system cannot tell
+        return
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, gone.set)
+    try:
+        async with asyncio.timeout(patience_s):
+            await gone.wait()
+    except TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
 
 
 def inherited_sockets(env: Mapping[str, str]) -> dict[str, socket.socket]:

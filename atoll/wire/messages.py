@@ -100,6 +100,12 @@ class PurgeState(_Message, frozen=True, kw_only=True):
     applied: int
 
 
+class PurgeRequest(_Message, frozen=True, kw_only=True):
+    """A client has asked an edge worker of `atoll serve` to purge; answered `PurgeState` when all workers have."""
+
+    selectors: tuple[Selector, ...]
+
+
 class DrainEdge(_Message, frozen=True, kw_only=True):
     """Finish what is open, ask clients to go (`Connection: close`, GOAWAY); answered `Ok` when idle."""
 
@@ -145,7 +151,7 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # "edge-0", "agent", "anycast", "fn:default.smart-routing.1f..."
     pid: int
-    state: str  # starting | ready | stopped | backoff
+    state: str  # starting | ready | stopped | backoff | leaving (replaced, and ends what it has begun)
     restarts: int = 0
     uptime_s: float = 0.0
     rss: int = 0  # bytes, private where the kernel says
@@ -158,12 +164,25 @@ class Processes(_Message, frozen=True, kw_only=True):
 
     processes: tuple[ProcessInfo, ...]
     draining: bool = False
+    version: str = ""  # of the code that the supervisor runs
 
 
 class RestartRole(_Message, frozen=True, kw_only=True):
-    """Restart one role by name; answered `Ok` when the new one is ready."""
+    """Restart one role by name, with the code on disk; answered `Ok` when the new one is ready.
+
+    A predecessor that lives on to end what it has begun gets `grace_s` for it; nobody waits for that.
+    """
 
     name: str
+    grace_s: float | None = None  # None: as its launch says
+
+
+class Upgrade(_Message, frozen=True, kw_only=True):
+    """Go on as the code on disk, with the same process, sockets and children; also the network daemon.
+
+    Answered `Ok` just before it happens, or `Failed` when that code does not start. Whoever asks again is
+    answered by the new code, whose uptime begins anew.
+    """
 
 
 class Stop(_Message, frozen=True, kw_only=True):
@@ -192,6 +211,7 @@ class NetworkStatus(_Message, frozen=True, kw_only=True):
     processes: tuple[ProcessInfo, ...]  # nats, api, gateway, origins, the daemon itself
     latency: str = "off"  # off | real
     started_s: float = 0.0  # seconds since the epoch
+    version: str = ""  # of the code that the daemon runs
 
 
 class PopCommand(_Message, frozen=True, kw_only=True):
@@ -260,6 +280,16 @@ class Keepalive(_Message, frozen=True, kw_only=True):
     """An event: the speaker lives."""
 
 
+class SpeakerRestart(_Message, frozen=True, kw_only=True):
+    """The speaker's session is about to end because its successor takes over: keep its routes meanwhile.
+
+    As a restarting speaker's neighbours do (RFC 4724): until the successor has announced them again, or
+    `patience_s` after the session's end. Answered `Ok`.
+    """
+
+    patience_s: float
+
+
 class RouteAnnounce(_Message, frozen=True, kw_only=True):
     """Announce `prefix` (implicitly replaces what was announced). Answered `Ok` when propagated."""
 
@@ -307,6 +337,7 @@ Message = (
     | EdgeStats
     | PurgeUpdate
     | PurgeState
+    | PurgeRequest
     | DrainEdge
     | EnsureHost
     | HostReady
@@ -314,6 +345,7 @@ Message = (
     | GetProcesses
     | Processes
     | RestartRole
+    | Upgrade
     | Stop
     | GetNetwork
     | NetworkStatus
@@ -325,6 +357,7 @@ Message = (
     | AnycastStatus
     | SpeakerOpen
     | Keepalive
+    | SpeakerRestart
     | RouteAnnounce
     | RouteWithdraw
     | GetCatchment

@@ -196,16 +196,16 @@ async def test_nothing_is_asked_for_streams_that_were_cancelled_while_they_waite
 # --- the end
 
 
-async def test_streams_after_a_goaway_are_refused_and_not_executed() -> None:
+async def test_a_connection_that_has_been_asked_enough_loses_none_of_it() -> None:
     app = FakeApp(Limits(h2_requests=3))
     listener, address = listen(app)
     client = Client(await asyncio.open_connection(*address))
-    streams = [client.ask(f"/{n}", method="POST") for n in range(6)]
+    client.ask("/", method="POST")
+    streams = [client.ask(f"/{n}", method="POST") for n in range(3)]  # the notice comes with the third
     await client.complete(*streams)
-    assert client.goaway is not None
-    assert client.goaway.last_stream_id == streams[2]
-    assert client.resets == dict.fromkeys(streams[3:], REFUSED_STREAM)
-    assert len(app.seen) == 3
+    await client.until(lambda: client.goaway is not None and client.goaway.last_stream_id == streams[-1])
+    assert not client.resets
+    assert len(app.seen) == 4
     client.writer.close()
     listener.close()
 
@@ -219,12 +219,18 @@ async def test_a_busy_connection_is_told_when_its_worker_drains() -> None:
     app.draining = True
     listener.check_timeouts()
     await client.until(lambda: client.goaway is not None)
+    assert client.goaway is not None
+    assert client.goaway.last_stream_id == 2**31 - 1  # RFC 9113 §6.8: first without a limit
+    crossed = client.ask("/crossed", method="POST")  # it may have been on its way
+    await until(lambda: len(app.seen) == 2)
+    await client.until(lambda: client.goaway is not None and client.goaway.last_stream_id == crossed)
     late = client.ask("/late", method="POST")
     await client.complete(late)
-    app.seen[0].stream.respond(200, [], b"done")
-    await client.complete(first)
-    assert client.bodies[first] == b"done"
+    for exchange in app.seen:
+        exchange.stream.respond(200, [], b"done")
+    await client.complete(first, crossed)
+    assert client.bodies == {first: b"done", crossed: b"done"}
     assert client.resets == {late: REFUSED_STREAM}
-    assert len(app.seen) == 1
+    assert len(app.seen) == 2
     client.writer.close()
     listener.close()

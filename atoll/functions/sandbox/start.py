@@ -20,6 +20,7 @@ from atoll.functions.sandbox.launch import Sandbox, launcher_argv
 
 SANDBOX_VARIABLE: Final = "ATOLL_SANDBOX"
 REQUIRED: Final = "required"
+UNKNOWN_EXIT: Final = 255
 
 
 def is_required(env: Mapping[str, str]) -> bool:
@@ -50,11 +51,17 @@ class Sandboxed:
 
 
 async def reap(pid: int) -> int:
-    """Wait for a child of this process: its exit code, negative for a signal."""
-    if hasattr(os, "pidfd_open"):
-        await _readable(os.pidfd_open(pid))
-        return _exit_code(pid)
-    return await asyncio.get_running_loop().run_in_executor(None, _exit_code, pid)
+    """Wait for a child of this process: its exit code, negative for a signal.
+
+    `UNKNOWN_EXIT` for one that code before ours in this process has reaped without telling.
+    """
+    try:
+        if hasattr(os, "pidfd_open"):
+            await _readable(os.pidfd_open(pid))
+            return _exit_code(pid)
+        return await asyncio.get_running_loop().run_in_executor(None, _exit_code, pid)
+    except (ProcessLookupError, ChildProcessError):
+        return UNKNOWN_EXIT
 
 
 def _exit_code(pid: int) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+import msgspec
 import psutil
 
 from atoll.errors import AtollError
@@ -51,6 +52,17 @@ def load(bundle_dir: Path) -> Loaded:
     return Loaded(manifest=manifest, directory=bundle_dir, main=main)
 
 
+class HostProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """A running host as who takes over finds it. Times are on the machine's monotonic clock."""
+
+    pid: int  # 0: it is down, and started again when its turn comes
+    fds: tuple[int, int]  # of the sockets that it answers on: requests, pings
+    reduced: str = ""
+    start_ms: float = 0.0
+    started_s: float = 0.0
+    deaths: tuple[float, ...] = ()
+
+
 class FunctionHost:
     """One function version's process, kept alive from `start()` to `stop()`."""
 
@@ -80,6 +92,38 @@ class FunctionHost:
         self._deaths: list[float] = []
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._launching = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether it can be exported: it runs, or waits for its turn to be started again."""
+        return self._keeper is not None and not (self._launching or self._stopping.is_set())
+
+    def export(self) -> HostProcess:
+        """What `adopt` needs."""
+        assert self.settled
+        assert self._listeners is not None
+        requests, pings = self._listeners
+        return HostProcess(
+            pid=self.pid,
+            fds=(requests.fileno(), pings.fileno()),
+            reduced=self._process.reduced if self._process else "",
+            start_ms=self.start_ms,
+            started_s=self._started_s,
+            deaths=tuple(self._deaths),
+        )
+
+    def adopt(self, state: HostProcess) -> None:
+        """Look after a host that is there already, instead of `start()`."""
+        requests, pings = (socket.socket(fileno=fd) for fd in state.fds)
+        self._listeners = (requests, pings)
+        self.start_ms, self._started_s, self._deaths = state.start_ms, state.started_s, list(state.deaths)
+        pulse = None
+        if state.pid:
+            self._process = Sandboxed(state.pid, state.reduced)
+            self.ready.set()
+            pulse = Pulse(self.plan.ping_socket)
+        self._keeper = asyncio.ensure_future(self._keep(pulse))
 
     @property
     def pid(self) -> int:
@@ -165,6 +209,13 @@ class FunctionHost:
 
     async def _launch(self) -> Pulse:
         """Start the process and wait until it answers its first ping."""
+        self._launching = True
+        try:
+            return await self._launch_once()
+        finally:
+            self._launching = False
+
+    async def _launch_once(self) -> Pulse:
         assert self._listeners is not None
         begun_s = monotonic()
         fds = tuple(listener.fileno() for listener in self._listeners)

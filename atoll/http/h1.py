@@ -64,6 +64,8 @@ class H1Connection(asyncio.Protocol):
         self._held = b""  # read, but not parsed while enough requests wait
         self._starting = False
         self._outflow = Outflow()
+        self._upload = Outflow()  # the other way: what the client sends of a body
+        self._turned: Refused | None = None
         self._began_s = 0.0
         self._field_bytes = 0
         self._silent = 0  # bytes of a body's framing since its last content
@@ -138,6 +140,34 @@ class H1Connection(asyncio.Protocol):
         """Whether the transport's buffer is above its high-water mark."""
         return self._write_paused
 
+    @property
+    def served(self) -> int:
+        """See `Guarded`."""
+        return self._served
+
+    def held(self) -> int:
+        """See `Guarded`."""
+        body = self._body()
+        waiting = body.buffered if body is not None else 0
+        return self.transport.get_write_buffer_size() + len(self._held) + waiting
+
+    def turn_away(self, status: int, reason: str) -> None:
+        """See `Guarded`. Known requests are parsed from now on like all others, which tells them."""
+        self._turned, self._most = Refused(status, reason), 0
+
+    def give_up(self, status: int, reason: str) -> None:
+        """See `Guarded`."""
+        if self._current is not None and not (self._current.started or self.closing):
+            self._refuse(status, reason)
+        else:
+            self.transport.abort()
+
+    def _body(self) -> RequestBody | None:
+        """What is being received."""
+        if self._raw_body is not None or self._exchange is None:
+            return self._raw_body
+        return self._exchange.body
+
     def idle(self) -> bool:
         """Nothing is being received or answered."""
         return self._current is None and not self._in_message
@@ -159,8 +189,19 @@ class H1Connection(asyncio.Protocol):
             return  # whoever answers it looks at the clock
         elif reading_head and now_s - self._began_s > limits.head_timeout_s:
             self._refuse(408, "head timeout")
-        elif self._in_message and self._exchange is not None and quiet_s > limits.body_timeout_s:
-            self.transport.abort()
+        elif self._in_message and self._exchange is not None:
+            self._check_upload(self._exchange, quiet_s, now_s)
+
+    def _check_upload(self, exchange: Exchange, quiet_s: float, now_s: float) -> None:
+        """End a request whose body drips in; once it is answered, both sides may take their time."""
+        body, patience_s = exchange.body, self.app.limits.body_timeout_s
+        if body is None or exchange.stream.started:
+            if quiet_s > patience_s:
+                self.transport.abort()
+        elif self._inflow.paused:
+            self._upload.moved()
+        elif self._upload.stuck(1, now_s, patience_s, body.received):
+            self._refuse(408, "body timeout")
 
     # --- reading
 
@@ -289,9 +330,7 @@ class H1Connection(asyncio.Protocol):
         return self._silent > self.app.limits.head
 
     def _manage_reading(self) -> None:
-        body = self._raw_body
-        if body is None and self._exchange is not None:
-            body = self._exchange.body
+        body = self._body()
         limits = self.app.limits
         full = (
             (self._deaf and not self._unparsed)
@@ -352,6 +391,8 @@ class H1Connection(asyncio.Protocol):
             self._fail(refused.status, refused.reason)
 
     def _take_head(self, version: str) -> None:
+        if self._turned is not None:
+            raise self._turned
         parser, version10 = self._parser, version == "1.0"
         stream = H1Stream(self, parser.get_method())
         # One space each, and no protocol but HTTP: the parser knows others, and would not say.
@@ -379,6 +420,7 @@ class H1Connection(asyncio.Protocol):
     def _expect_body(self, exchange: Exchange, stream: H1Stream) -> None:
         exchange.body = body = RequestBody()
         body.on_flow = self._manage_reading
+        self._upload.moved()
         if stream.awaited:
             body.on_wanted = stream.go_ahead
         self._raw = None
@@ -481,6 +523,8 @@ class H1Connection(asyncio.Protocol):
         self.app.refused(self.info, status, reason)
         text = f"{status} {reason}\n".encode()
         head = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(text)
+        if status in (429, 503):
+            head += b"Retry-After: %d\r\n" % self.app.limits.retry_after_s
         wire = b"".join((status_line(status), head, CLOSE, b"\r\n", text))
         own = self._exchange.stream if self._exchange is not None else None
         if self._current is not None and self._current is not own:

@@ -57,7 +57,8 @@ class H2Connection(asyncio.Protocol):
         self._last_stream = 0
         self._requests = 0
         self._most = app.limits.h2_requests
-        self._crowd = app.limits.h2_streams
+        self._room = app.limits.h2_streams
+        self._turned: tuple[int, str] | None = None
         self._resets = 0
         self.sent = 0  # bytes of bodies
         self.pieces = 0  # that they were sent in
@@ -134,6 +135,25 @@ class H2Connection(asyncio.Protocol):
         """Whether the transport's buffer is above its high-water mark."""
         return self._write_paused
 
+    @property
+    def served(self) -> int:
+        """See `Guarded`."""
+        return self._requests
+
+    def held(self) -> int:
+        """See `Guarded`."""
+        waiting = sum(s.waiting() for s in self._streams.values())
+        return self.transport.get_write_buffer_size() + self._pending() + waiting
+
+    def turn_away(self, status: int, reason: str) -> None:
+        """See `Guarded`."""
+        self._turned, self._room = (status, reason), 0
+
+    def give_up(self, status: int, reason: str) -> None:
+        """See `Guarded`. What is held is mostly what the client does not read: no word would arrive."""
+        self.app.refused(self.info, status, reason)
+        self.transport.abort()
+
     def idle(self) -> bool:
         """No stream is open."""
         return not self._streams and not self._parked
@@ -192,9 +212,7 @@ class H2Connection(asyncio.Protocol):
 
     def _on_request(self, event: zttp.Request, now_s: float) -> None:
         stream_id = event.stream_id
-        if (self._parked or self._goaway or len(self._streams) >= self._crowd) and self._refuses(stream_id):
-            self.engine.stream(stream_id).reset(_REFUSED_STREAM)
-            self._count_reset()
+        if (self._parked or self._goaway or len(self._streams) >= self._room) and self._refuses(stream_id):
             return
         self._last_stream = stream_id  # the engine lets no number go back
         self._requests += 1
@@ -217,11 +235,23 @@ class H2Connection(asyncio.Protocol):
     def _refuses(self, stream_id: int) -> bool:
         """Too much is open already, or waits for a client that does not read, or GOAWAY said: elsewhere."""
         limits, parked = self.app.limits, len(self._parked)
-        if self._goaway and stream_id > self._last_stream:
+        late = self._goaway and stream_id > self._last_stream
+        if self._turned is not None and not late:
+            self._last_stream = stream_id
+            retry = (b"retry-after", b"%d" % limits.retry_after_s)
+            self._refuse(H2Stream(self, stream_id, b"GET"), *self._turned, retry)
+            self.goaway()
             return True
-        if len(self._streams) + parked >= limits.h2_streams:
-            return True
-        return parked > 0 and self._pending() > limits.h2_parked
+        full = len(self._streams) + parked >= limits.h2_streams
+        if not late and not full and not (parked and self._pending() > limits.h2_parked):
+            return False
+        self.engine.stream(stream_id).reset(_REFUSED_STREAM)
+        self._count_reset()
+        return True
+
+    def _refuse(self, stream: H2Stream, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
+        self.app.refused(self.info, status, reason)
+        stream.respond(status, [(b"content-type", b"text/plain"), *fields], reason.encode() + b"\n")
 
     def _answer(
         self, event: zttp.Request, key: object, method: bytes, target: bytes, headers: Headers, now_s: float
@@ -229,8 +259,7 @@ class H2Connection(asyncio.Protocol):
         stream = H2Stream(self, event.stream_id, method)
         refusal = self._refusal(event.protocol, method, target, headers)
         if refusal is not None:
-            self.app.refused(self.info, *refusal)
-            stream.respond(refusal[0], [(b"content-type", b"text/plain")], refusal[1].encode() + b"\n")
+            self._refuse(stream, *refusal)
             return
         authority, fields = _split_host(headers)
         exchange = Exchange(self.info, stream, method, authority, target, fields, now_s)

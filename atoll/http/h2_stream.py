@@ -190,6 +190,11 @@ class H2Stream:
         """Bytes that the client has made no room for."""
         return self._stream.pending_bytes or 0
 
+    def waiting(self) -> int:
+        """Bytes of the request's body that nobody has taken."""
+        body = self.exchange.body if self.exchange is not None else None
+        return body.buffered if body is not None else 0
+
     def make_room(self) -> None:
         """The body has been looked at: see `RequestBody.on_flow`."""
         self._connection.make_room(self)

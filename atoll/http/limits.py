@@ -28,6 +28,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     quic_arriving: int = 64  # connections in their handshake; beyond, addresses have to be proven (Retry)
     tunnels: int = 10_000  # WebSockets and the like, per worker
     connections: int = 20_000  # per worker
+    address_connections: int = 1_000  # of one address (IPv6: one /64) in a worker; 0: as many as there are
+    address_requests_s: int = 10_000  # of one address in a worker, averaged over a second; 0: no limit
+    address_slowed_s: float = 10.0  # how long it gets 429 when it has asked more
+    memory: int = 512 * 1024 * 1024  # held for all clients of a worker together: then the newest are given up
+    retry_after_s: int = 2  # what is said with 429 and 503
     head_timeout_s: float = 10.0  # from a request's first byte to its last field
     idle_timeout_s: float = 75.0  # between requests
     body_timeout_s: float = 30.0  # between two chunks of a body

@@ -124,6 +124,26 @@ def admission(seconds: float, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--objects", default=100_000, show_default=True, type=click.IntRange(1000, 10_000_000))
+@click.option("--folder", type=click.Path(path_type=Path), help="Where; the temporary folder by default.")
+@json_option
+def disk(objects: int, folder: Path | None, as_json: bool) -> None:
+    """The store on disk: what its calls cost, full or not, and how long it takes to open. No peers.
+
+    \b
+    Examples:
+      atoll bench disk
+      atoll bench disk --objects 300000 --folder /var/tmp
+    """
+    module = load("disk")
+    costs = module.run(module.Options(objects=objects, folder=folder), say)
+    if as_json:
+        print_json(costs)
+    else:
+        print_table(*module.table(costs))
+
+
+@bench.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
 @click.option("--seconds", default=2.0, show_default=True, type=SECONDS, help="Of a round.")
 @json_option

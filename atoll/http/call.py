@@ -117,8 +117,7 @@ class Call:
         self.head_only = request.startswith(b"HEAD ")
         # RFC 9110 §9.2.2: who knows whether the origin acted on a POST before it died?
         self.repeatable = body is None and request.partition(b" ")[0] in REPEATABLE
-        self.retried = False
-        self.started = False
+        self.retried = self.started = False
         self.terms = USUAL
         self.trailers = _NONE
         self.connection: Carrier | None = None

@@ -105,6 +105,7 @@ class UpstreamPool:
     def close(self) -> None:
         """Close idle connections now, the others when their call ends."""
         self._closed = True
+        self._most_idle = 0
         while self._idle:
             self._idle.pop().transport.close()
         for shared in [*self._shared]:
@@ -116,7 +117,7 @@ class UpstreamPool:
 
     def release(self, connection: H1Upstream) -> None:
         """`connection` is free for the next call."""
-        if self._closed or connection.worn or len(self._idle) >= self._most_idle:
+        if connection.worn or len(self._idle) >= self._most_idle:
             connection.transport.close()
             return
         connection.transport.resume_reading()  # the last call may have ended while it was paused

@@ -182,11 +182,14 @@ class DiskStore:
         return [entry for entry in found if entry is not None]
 
     def _row(self, parts: Parts, url: bytes) -> list[Ref]:
-        try:
-            return parts.index.row(url) or []
-        except lmdb.Error as error:
-            self._fail(error)
-            return []
+        for last in (False, True):
+            try:
+                return parts.index.row(url) or []
+            except lmdb.Error as error:
+                # A reader that was held up between two steps while others wrote may stumble once.
+                if last:
+                    self._fail(error)
+        return []
 
     def _selected(self, parts: Parts, url: bytes, request: Headers) -> list[Ref]:
         """The variants that may answer `request`, the most recent first."""

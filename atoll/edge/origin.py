@@ -264,7 +264,10 @@ class Origins:
             raise RemoteError(f"{host} is not in the network's name table", 530)
         request = render_request(method, target, authority, headers, body)
         terms = Terms(length=known_length(headers) if body is not None else None)
-        return await fetch(origin.pool, request, body, timeout_s, terms=terms)
+        try:
+            return await fetch(origin.pool, request, body, timeout_s, terms=terms)
+        except RemoteError as error:
+            raise RemoteError(f"{host}: {error.message}", error.status) from error
 
     def _note_failure(self, pool: Pool, origin: Origin, error: RemoteError) -> None:
         if error.status in _OWN_FAULT or (error.status == 503 and isinstance(error, Unsent)):

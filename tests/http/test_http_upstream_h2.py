@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,11 +13,14 @@ import pytest_asyncio
 from edge_world import until
 from h2.settings import SettingCodes
 from h2_origin import Asked, H2Origin
+from hypothesis import given
+from hypothesis import strategies as st
 from tls_files import write_certificate
 
 from atoll.config.origins import OriginLimitsSpec, OriginTlsSpec
 from atoll.errors import RemoteError
 from atoll.http import h2_wire as wire
+from atoll.http import upstream_h2
 from atoll.http.exchange import RequestBody
 from atoll.http.fields import Headers
 from atoll.http.hpack import encode
@@ -288,6 +292,74 @@ async def test_no_protocol_is_gone_on_with(origin: Origin) -> None:
     request = render_upgrade(b"/", b"h", [], b"websocket")
     with pytest.raises(RemoteError, match="over HTTP/2"):
         await fetch(origin.pool, request, RequestBody(), LONG_S, terms=Terms(upgrade=b"websocket"))
+
+
+async def test_a_connection_on_which_nobody_is_any_more_is_found_out(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream_h2, "_PING_S", 0.1)
+    held: list[Asked] = []
+    origin.on_end = held.append
+    alive = asyncio.ensure_future(origin.fetch(method=b"POST"))
+    await asyncio.sleep(0.5)  # it answers pings, so it may take its time
+    assert not alive.done()
+    origin.peers[0].transport.pause_reading()
+    with pytest.raises(RemoteError, match="the connection has died"):
+        await asyncio.wait_for(alive, 5)
+    assert len(held) == 1
+
+
+FRAMES = st.lists(
+    st.tuples(
+        st.sampled_from([wire.SETTINGS, wire.PING, wire.GOAWAY, 77]),
+        st.integers(0, 255),
+        st.binary(max_size=30),
+    ),
+    max_size=8,
+)
+
+
+@given(FRAMES, st.data())
+def test_frames_are_read_however_they_are_cut(
+    frames: list[tuple[int, int, bytes]], data: st.DataObject
+) -> None:
+    sized = [(kind, flags, (payload + bytes(8))[:8]) for kind, flags, payload in frames]
+    stream = b"".join(wire.frame(kind, flags, 0, payload) for kind, flags, payload in sized)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    reader = wire.FrameReader()
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    read = [frame for piece in pieces for frame in reader.feed(piece)]
+    assert [(frame.kind, frame.flags, frame.payload) for frame in read] == sized
+
+
+@given(st.binary(max_size=400))
+def test_nonsense_is_a_broken_connection_and_nothing_worse(nonsense: bytes) -> None:
+    class Nowhere(asyncio.Transport):
+        closed = False
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            assert data
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+        def close(self) -> None:
+            self.closed = True
+
+    async def main() -> None:
+        pool = UpstreamPool(target(1))
+        connection = upstream_h2.H2Upstream(pool, secure=False)
+        connection.connection_made(Nowhere())
+        call = ResponseReader(pool, render_request(b"GET", b"/", b"h", [], None), None, LONG_S)
+        pool.active.add(call)
+        connection.begin(call)
+        connection.data_received(wire.settings({}) + nonsense)
+        connection.connection_lost(None)
+        assert not pool.active
+        with contextlib.suppress(RemoteError):
+            await call.wait_head()
+
+    asyncio.run(main())
 
 
 # --- over TLS

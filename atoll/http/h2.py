@@ -278,6 +278,9 @@ class H2Connection(asyncio.Protocol):
     def _expect_body(self, exchange: Exchange, event: zttp.Request) -> None:
         exchange.body = body = RequestBody()
         stream = self._streams[event.stream_id]
+        length = get(exchange.headers, b"content-length")
+        if length is not None and not stream.offers:
+            stream.length = int(length)  # the engine lets no other values through
         body.on_flow = stream.make_room
         if event.end_stream:
             body.complete = True
@@ -325,6 +328,9 @@ class H2Connection(asyncio.Protocol):
         stream = self._streams.get(stream_id)
         body = stream.exchange.body if stream is not None and stream.exchange is not None else None
         if stream is None or body is None:
+            return
+        if stream.length is not None and body.received + len(data) > stream.length:
+            stream.reject()  # RFC 9113 §8.1.1: nobody shall see more than was announced
             return
         if body.received + len(data) > self.app.limits.body and not stream.raw:
             body.fail()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from atoll.http.h2 import H2Connection
 
 _NO_ERROR: Final = 0x0
+_PROTOCOL_ERROR: Final = 0x1
 _INTERNAL_ERROR: Final = 0x2
 _CANCEL: Final = 0x8
 
@@ -42,6 +43,7 @@ class H2Stream:
         "exchange",
         "gone",
         "id",
+        "length",
         "offers",
         "started",
         "tunnel",
@@ -53,6 +55,7 @@ class H2Stream:
         self.id = stream_id
         self.gone = False
         self.started = False
+        self.length: int | None = None  # of the request's body, as announced
         self.exchange: Exchange | None = None
         self.offers = False  # the client would go on with another protocol
         self.tunnel = False  # and it does
@@ -189,6 +192,13 @@ class H2Stream:
     def pending(self) -> int:
         """Bytes that the client has made no room for."""
         return self._stream.pending_bytes or 0
+
+    def reject(self) -> None:
+        """The request turns out to be malformed."""
+        with contextlib.suppress(zttp.ProtocolError):
+            self._stream.reset(_PROTOCOL_ERROR)
+        self.lost()
+        self._connection.stream_done(self)
 
     def waiting(self) -> int:
         """Bytes of the request's body that nobody has taken."""

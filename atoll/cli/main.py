@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "versions": ("atoll.cli.functions:versions", "The versions of a function, or all functions."),
     "delete": ("atoll.cli.functions:delete", "Take a function out of the network."),
     "purge": ("atoll.cli.purge:purge", "Forget what is stored, on every PoP."),
+    "certs": ("atoll.cli.certs:certs", "Certificates for your own names: order, list, renew, import."),
     "adopt-store": ("atoll.cli.store:adopt_store", "Have every PoP follow a store made anew."),
     "sign-url": ("atoll.cli.sign_url:sign_url", "Sign a URL for a route that asks for it."),
     "lab": ("atoll.cli.lab:lab", "Experiments on the running network."),

@@ -17,11 +17,13 @@ import uvicorn
 import uvloop
 
 from atoll.control.api import PORT, create_app
+from atoll.control.certificate_store import CertificateStore
 from atoll.control.deployments import ControlPlane
 from atoll.control.link import Link
 from atoll.control.observe import Observer
 from atoll.errors import AtollError
 from atoll.node.agent_disk import load_network
+from atoll.node.renewals import Renewals
 from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
 
 _log = logging.getLogger("atoll.api")
@@ -57,6 +59,7 @@ async def serve(config: RoleConfig, listener: socket.socket) -> None:
     link = Link(config.nats_url, "api")
     plane = ControlPlane(link, network, paths.ca)
     app = create_app(plane, Observer(paths, network, plane.presence), read_token(paths.token))
+    renewing = asyncio.ensure_future(Renewals(CertificateStore(paths)).run())
     following = asyncio.ensure_future(link.run(plane.session, lambda why: _log.warning("no NATS: %s", why)))
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
@@ -69,6 +72,7 @@ async def serve(config: RoleConfig, listener: socket.socket) -> None:
             following.result()
     finally:
         following.cancel()
+        renewing.cancel()
 
 
 def main() -> None:

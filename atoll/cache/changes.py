@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 
 from atoll.cache.blocks import BodyFile, path_of
-from atoll.cache.index import Change
 from atoll.cache.parts import Parts
 from atoll.cache.purge import PurgeLog, Verdict
 from atoll.cache.records import (
@@ -29,6 +28,7 @@ from atoll.cache.records import (
 from atoll.cache.space import Space, use_hash
 from atoll.cache.store import MAX_VARIANTS
 from atoll.cache.totals import MAIN, SMALL
+from atoll.cache.transaction import Change
 from atoll.http.fields import get
 
 _WRITING_PARTS: Final = 4

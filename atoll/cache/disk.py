@@ -12,9 +12,7 @@ from several threads; a process opens a folder once.
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import struct
 import time
 from collections.abc import Callable
@@ -25,8 +23,9 @@ import lmdb
 import msgspec
 
 from atoll.cache import changes, purge_disk
-from atoll.cache.blocks import BodyFile, StoredBody, cost_of, open_body, path_of
-from atoll.cache.index import Busy, Change
+from atoll.cache.blocks import StoredBody, open_body, path_of
+from atoll.cache.disk_stats import Stats
+from atoll.cache.index import Busy
 from atoll.cache.keys import vary_key
 from atoll.cache.parts import Parts, open_parts
 from atoll.cache.purge import PurgeLog, Verdict
@@ -39,17 +38,17 @@ from atoll.cache.records import (
     decode_body,
     decode_head,
     decode_meta,
-    encode_inline,
-    encode_record,
     selects,
     url_hash,
     variant_hash,
 )
+from atoll.cache.shelf import Shelf, Torn
 from atoll.cache.space import MIN_CAPACITY, use_hash
 from atoll.cache.store import Entry
 from atoll.cache.stored import StoredEntry, metadata_of
 from atoll.cache.sweep import Sweep
-from atoll.cache.writer import BodyWriter, step_of
+from atoll.cache.transaction import Change
+from atoll.cache.writer import BodyWriter
 from atoll.config.purge import Selector
 from atoll.errors import AtollError
 from atoll.http.fields import Headers
@@ -69,29 +68,6 @@ _ROUNDS: Final = 64  # changes made for the sake of one reservation
 _PASSING: Final = (lmdb.MapFullError, lmdb.TxnFullError, lmdb.ReadersFullError, lmdb.ReadonlyError)
 
 _log = logging.getLogger("atoll.cache")
-
-
-class Stats(msgspec.Struct):
-    """What one process has seen since it opened the store; `objects` and `bytes_used` are the machine's."""
-
-    hits: int = 0
-    misses: int = 0
-    stored: int = 0
-    updated: int = 0
-    gone: int = 0  # dropped because of a purge
-    broken: int = 0  # dropped because it was not what had been written
-    leftovers: int = 0  # files of killed writers, removed
-    evicted: int = 0
-    promoted: int = 0
-    refused_busy: int = 0  # another process would not let go of the write lock
-    refused_full: int = 0  # the disk took no more
-    refused_room: int = 0  # too large, or nothing could be evicted for it
-    refused_purged: int = 0
-    objects: int = 0
-    bytes_used: int = 0
-    capacity: int = 0
-    working: bool = False
-    writable: bool = False
 
 
 class DiskStore:
@@ -237,7 +213,7 @@ class DiskStore:
         if not head.in_file:
             return decode_body(data, head)
         path = path_of(parts.claim.bodies, ref.file)
-        return open_body(path, head.body_length, head.body_check, _Torn(self, url, ref))
+        return open_body(path, head.body_length, head.body_check, Torn(self, url, ref))
 
     def _drop_lost(self, parts: Parts, url: bytes, refs: list[Ref]) -> None:
         """Records that the index still points to and whose segment or file is not there."""
@@ -271,7 +247,7 @@ class DiskStore:
 
     def writer(self, primary: bytes, request: Headers, entry: Entry, length: int | None) -> BodyWriter:
         """Store `entry` with a body that comes bit by bit; of `length` bytes, when that is known."""
-        return BodyWriter(_Shelf(self, metadata_of(primary, vary_key(entry.vary, request), entry)), length)
+        return BodyWriter(Shelf(self, metadata_of(primary, vary_key(entry.vary, request), entry)), length)
 
     def update(self, primary: bytes, request: Headers, entry: Entry, seq: int | None = None) -> bool:
         """New metadata for the response that `request` and `entry.vary` select (RFC 9111 §4.3.4).
@@ -438,55 +414,3 @@ class DiskStore:
             damaged.close()
         self.parts = open_parts(self.folder, self.capacity, self._damaged_seed)
         self._opened_s = now_s
-
-
-class _Torn:
-    """Called when a block of a long body turns out to be damaged."""
-
-    __slots__ = ("ref", "store", "url")
-
-    def __init__(self, store: DiskStore, url: bytes, ref: Ref) -> None:
-        self.store = store
-        self.url = url
-        self.ref = ref
-
-    def __call__(self) -> None:
-        self.store.drop(self.url, self.ref, broken=True)
-
-
-class _Shelf:
-    """The place of one response, for a `BodyWriter`."""
-
-    def __init__(self, store: DiskStore, meta: Metadata) -> None:
-        self.max_inline = store.max_inline
-        self.max_object = store.max_object
-        self.step = step_of(store.capacity)
-        self._store = store
-        self._meta = meta
-
-    def new_file(self) -> BodyFile:
-        parts = self._store.parts
-        if parts is None or parts.space is None:
-            raise OSError(errno.EROFS, "the cache takes nothing")
-        return BodyFile(parts.claim.bodies, os.urandom(16))
-
-    def reserve(self, file: BodyFile, size: int) -> None:
-        for _ in range(2):
-            done = self._store.write(lambda change, parts: changes.reserve(change, parts, file, size), None)
-            if done:
-                return
-            if done is None or not self._store.make_room(size - file.reserved):
-                break
-        self._store.counts.refused_room += 1
-        raise OSError(errno.ENOSPC, "the cache has no room for it")
-
-    def release(self, file: BodyFile) -> None:
-        self._store.write(lambda change, parts: change.release_file(file.name), None)
-
-    def keep_short(self, body: bytes) -> bool:
-        return self._store.store_record(self._meta, encode_inline(self._meta, body), 0)
-
-    def keep_file(self, file: BodyFile, index_check: int) -> bool:
-        meta = msgspec.structs.replace(self._meta, file=file.name)
-        record = encode_record(meta, file.length, index_check)
-        return self._store.store_record(meta, record, cost_of(file.length))

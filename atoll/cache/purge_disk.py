@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 from xxhash import xxh3_128_digest
 
-from atoll.cache.index import Change, Index
+from atoll.cache.index import Index
 from atoll.cache.purge import MAX_REMEMBERED, PurgeLog
+from atoll.cache.transaction import Change
 from atoll.config.purge import Selector
 
 _KIND: Final = b"p"

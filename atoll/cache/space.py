@@ -18,10 +18,11 @@ import msgspec
 
 from atoll.cache.blocks import cost_of
 from atoll.cache.hints import Hints
-from atoll.cache.index import Change, Index
+from atoll.cache.index import Index
 from atoll.cache.records import Member, Ref
 from atoll.cache.segments import Segments
 from atoll.cache.totals import MAIN, SMALL, Totals
+from atoll.cache.transaction import Change
 
 MIN_CAPACITY: Final = 4 * 1024 * 1024
 _PARTS: Final = 64  # segments in a full store

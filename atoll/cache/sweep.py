@@ -15,10 +15,10 @@ from typing import Final, Protocol
 
 from atoll.cache import changes
 from atoll.cache.blocks import FOLDERS, is_abandoned, path_of, remove_leftover
-from atoll.cache.index import Change
 from atoll.cache.parts import Parts
 from atoll.cache.purge import PurgeLog
 from atoll.cache.records import Ref, content
+from atoll.cache.transaction import Change
 
 _JUDGED: Final = b"j"
 _ROWS: Final = 64  # looked at without looking at the clock

@@ -28,6 +28,7 @@ class Time:
             "edge.pipeline",
             "http.call",
             "http.h1",
+            "http.h1_reader",
             "http.h2",
         ):
             monkeypatch.setattr(f"atoll.{module}.time", lambda: self.now_s)

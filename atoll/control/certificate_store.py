@@ -71,9 +71,28 @@ class CertificateStore:
         self._records = paths.acme / "records"
 
     def records(self) -> tuple[Record, ...]:
-        """All that can be read, by id."""
-        found = [self._read(path) for path in sorted(self._records.glob("*.json"))]
-        return tuple(record for record in found if record is not None)
+        """All of them, by id.
+
+        Raises:
+            AtollError: one cannot be read.
+        """
+        found, troubles = self.readable()
+        if troubles:
+            raise troubles[0]
+        return found
+
+    def readable(self) -> tuple[tuple[Record, ...], tuple[AtollError, ...]]:
+        """All that can be read, by id, and what is wrong with the others."""
+        found: list[Record] = []
+        troubles: list[AtollError] = []
+        for path in sorted(self._records.glob("*.json")):
+            try:
+                record = self._read(path)
+            except AtollError as error:
+                troubles.append(error)
+            else:
+                found += [record] if record is not None else []
+        return tuple(found), tuple(troubles)
 
     def get(self, id: str) -> Record:
         """The record of that id.

@@ -35,16 +35,15 @@ class Renewals:
 
     async def look(self) -> tuple[str, ...]:
         """One round; the ids of what was renewed."""
-        try:
-            records = await asyncio.to_thread(self._store.records)
-        except AtollError as error:
-            _log.error("%s", error)
-            return ()
         now_s = time.time()
+        records, troubles = await asyncio.to_thread(self._store.readable)
+        for trouble in troubles:
+            _log.error("%s", trouble)
         for record in issuance.to_ask(records, now_s):
             await asyncio.to_thread(self._ask, record)
+        records, _ = await asyncio.to_thread(self._store.readable)
         renewed = []
-        for record in issuance.due(await asyncio.to_thread(self._store.records), now_s):
+        for record in issuance.due(records, now_s):
             if await asyncio.to_thread(self._renew, record):
                 renewed.append(record.id)
         return tuple(renewed)
@@ -52,13 +51,13 @@ class Renewals:
     def _ask(self, record: Record) -> None:
         try:
             issuance.ask_suggestion(self._store, record.id)
-        except AtollError as error:
+        except (AtollError, OSError) as error:  # of a disk, too: the others have their turn
             _log.warning("%s: no suggestion when to renew it: %s", record.id, error)
 
     def _renew(self, record: Record) -> bool:
         try:
             issuance.renew(self._store, record.id)
-        except AtollError as error:
+        except (AtollError, OSError) as error:
             days = (record.not_after_s - time.time()) / 86_400
             _log.error("%s was not renewed, it lasts %.1f days more: %s", record.id, days, error)
             return False

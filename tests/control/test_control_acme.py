@@ -199,6 +199,13 @@ async def test_a_renewal_that_fails_is_tried_again_later_and_serving_goes_on(lab
     assert lab.store.get(record.id).failures == 0
 
 
+async def test_one_damaged_record_keeps_no_other_from_being_renewed(lab: Lab) -> None:
+    due = await lab.issue("shop.test")
+    lab.store.keep(msgspec.structs.replace(due, renew_s=time.time() - 1))
+    (lab.paths.acme / "records/a.test.json").write_text("{")
+    assert await Renewals(lab.store).look() == (due.id,)
+
+
 async def test_the_authoritys_suggestion_is_followed(lab: Lab) -> None:
     now = dt.datetime.now(dt.UTC)
     lab.server.window = (now - dt.timedelta(hours=2), now - dt.timedelta(hours=1))  # it wants it back

@@ -9,7 +9,7 @@ from atoll.config.spec import FunctionSpec
 from atoll.control.answers import Pop
 from atoll.control.specs import Specs
 from atoll.control.status import announces, degraded
-from atoll.wire.messages import AnycastStatus, CatchmentRow, CatchmentTable, ProcessInfo
+from atoll.wire.messages import AnycastStatus, CatchmentRow, CatchmentTable, EdgeStats, ProcessInfo
 
 WELL = AnycastStatus(
     pop="lhr", healthy=True, drain=False, announced=("192.0.2.0/24",), session_up=True, reason="healthy"
@@ -34,6 +34,17 @@ INTERNET = CatchmentTable(rows=())
 
 def complaints(pop: Pop, specs: Specs = SPECS) -> tuple[str, ...]:
     return degraded(specs, True, INTERNET, [pop], [])
+
+
+def test_a_certificate_that_is_not_used_is_named_once() -> None:
+    """PoPs that share a disk say the same."""
+    faults = {"/certificates/a.pem": "it has no private key"}
+    numbers = dict.fromkeys(("seq", "requests", "hits", "misses", "stale", "bypass", "errors"), 7)
+    edge = EdgeStats(**numbers, connections=0, cache_bytes=0, cache_objects=0, certificate_faults=faults)
+    pops = [msgspec.structs.replace(LHR, code=code, edges=(edge, edge)) for code in ("lhr", "nrt")]
+    assert degraded(SPECS, True, INTERNET, pops, []) == (
+        "certificate /certificates/a.pem is not used, what was there before serves: it has no private key",
+    )
 
 
 def test_nothing_is_wrong() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from hashlib import sha1
 from typing import Any
 
 import pytest
 from cryptography import x509
-from edge_world import Asked, page, until
+from edge_world import ROUTES, Asked, page, until
 from h3_world import H3World, h3_running
 from http3_client import LIBRARIES
 
+from atoll.config.spec import RouteSpec
 from atoll.http.exchange import Exchange, RequestBody
 from atoll.http.limits import Limits
 
@@ -240,6 +243,37 @@ async def test_a_tunnel_carries_bytes_both_ways(h3: H3World, taker: Taker, using
         client.send(stream, b"", end=True)
         await until(lambda: sink.ended)
         exchange.stream.finish()
+        await client.answer(stream)
+
+
+async def test_a_websocket_goes_through_to_its_origin(h3: H3World) -> None:
+    """The whole edge: an extended CONNECT in front, an upgrade of HTTP/1.1 behind."""
+    route = RouteSpec(path="/chat", pool="shop", upgrades=("websocket",))
+    h3.edge.apply(h3.world.snapshot(2, routes=(*ROUTES, route)))
+
+    async def echo(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert asked.fields[b"upgrade"] == b"websocket"
+        proof = sha1(asked.fields[b"sec-websocket-key"] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        fields = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Accept: " + b64encode(proof))
+        writer.write(b"\r\n".join((b"HTTP/1.1 101 Switching Protocols", *fields)) + b"\r\n\r\n")
+        while data := await reader.read(1000):
+            writer.write(data.upper())
+
+    h3.origin.converse = echo
+    pseudo = [
+        (b":method", b"CONNECT"),
+        (b":protocol", b"websocket"),
+        (b":scheme", b"https"),
+        (b":authority", b"shop.test"),
+        (b":path", b"/chat"),
+    ]
+    async with h3.client() as client:
+        stream = client.open("", ("sec-websocket-version", "13"), pseudo=pseudo, end=False)
+        await until(lambda: client.answers[stream].status == 200)
+        client.send(stream, b"frames of ")
+        client.send(stream, b"another protocol")
+        await until(lambda: client.answers[stream].body == b"FRAMES OF ANOTHER PROTOCOL")
+        client.send(stream, b"", end=True)
         await client.answer(stream)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 
 import click
-import msgspec
 import uvloop
-from rich import progress as progress_bar
-from rich.console import Console
 
 from atoll.cli.client import Client
+from atoll.cli.lab_network import bar, city_of_each_pop, gateway_port
+from atoll.cli.lab_purge import purge
+from atoll.cli.lab_stampede import stampede
 from atoll.cli.output import json_option, print_json, print_table, say
-from atoll.config.paths import Endpoints, resolve
 from atoll.control.answers import Change, Pop, PopAction
 from atoll.errors import AtollError
 from atoll.lab import rollout as rollouts
@@ -50,7 +47,13 @@ def lab() -> None:
     Example:
       atoll lab failover --trials 5
       atoll lab rollout --trials 20
+      atoll lab purge --trials 50 --partition nrt
+      atoll lab stampede --requests 1000
     """
+
+
+lab.add_command(purge)
+lab.add_command(stampede)
 
 
 @lab.command()
@@ -103,18 +106,10 @@ def _target(client: Client, code: str, city: str, rate: float, path: str, site: 
     second = {row.city: row.pop for row in without.rows}
     if city not in second:
         raise AtollError(f"no users in {city}", hint=f"there are some in {', '.join(second)}")
-    address = ("127.0.0.1", _gateway_port())
+    address = ("127.0.0.1", gateway_port())
     return Target(
         pop=code, city=city, expected=second[city], rate=rate, address=address, path=path, site=site
     )
-
-
-def _gateway_port() -> int:
-    file = resolve(os.environ, os.getuid()).endpoints_file
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Endpoints).http
-    except (OSError, msgspec.MsgspecError):
-        return Endpoints().http
 
 
 def _trials(client: Client, target: Target, count: int, *, quiet: bool) -> Iterator[Trial]:
@@ -123,24 +118,13 @@ def _trials(client: Client, target: Target, count: int, *, quiet: bool) -> Itera
     def act(pop: str, action: str) -> None:
         client.post(f"/v1/pops/{pop}/{action}", PopAction)
 
-    with _bar(quiet) as progress:
+    with bar(quiet=quiet) as progress:
         task = progress.add_task(f"kill {target.pop}, seen from {target.city}", total=count)
         for _ in range(count):
             trial = uvloop.run(run_trial(target, act))
             label = f"kill {target.pop}, seen from {target.city}: last outage {trial.outage_ms:.0f} ms"
             progress.update(task, advance=1, description=label)
             yield trial
-
-
-def _bar(quiet: bool) -> progress_bar.Progress:
-    shown = not quiet and sys.stderr.isatty()
-    columns = (
-        progress_bar.TextColumn("{task.description}"),
-        progress_bar.BarColumn(),
-        progress_bar.MofNCompleteColumn(),
-        progress_bar.TimeElapsedColumn(),
-    )
-    return progress_bar.Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
 
 
 def _show(outcome: Result) -> None:
@@ -186,7 +170,7 @@ def rollout(trials: int, rate: float, limit_ms: float, as_json: bool) -> int:
       atoll lab rollout --trials 20 --json
     """
     with Client() as client:
-        cities = _city_of_each_pop(client)
+        cities = city_of_each_pop(client)
         try:
             steps = _rollouts(client, cities, trials, rate, quiet=as_json)
         finally:
@@ -197,12 +181,6 @@ def rollout(trials: int, rate: float, limit_ms: float, as_json: bool) -> int:
     else:
         _show_rollout(outcome)
     return 0 if outcome.ok else 1
-
-
-def _city_of_each_pop(client: Client) -> dict[str, str]:
-    pops = client.get("/v1/pops", tuple[Pop, ...])
-    rows = client.get("/v1/catchment", CatchmentTable).rows
-    return {pop.code: choose_city(rows, pop.code, pop.city) for pop in pops if pop.state == "up"}
 
 
 def _rollouts(
@@ -216,9 +194,9 @@ def _rollouts(
             return client.post(f"{path}/deploy", Change, content=data).total_ms
         return client.post(f"{path}/rollback", Change).total_ms
 
-    with _bar(quiet) as progress:
+    with bar(quiet=quiet) as progress:
         task = progress.add_task(f"deploy and roll back at {', '.join(cities)}", total=2 * trials)
-        address = ("127.0.0.1", _gateway_port())
+        address = ("127.0.0.1", gateway_port())
 
         def advance(step: rollouts.Step) -> None:
             label = f"{step.action}: everywhere after {step.all_served_ms:.0f} ms"

@@ -1,7 +1,8 @@
 """The laptop network: the effective `NetworkSpec` of `atoll up` when nobody wrote another one.
 
-Five PoPs on the default world, three origins of a shop, the two backends of the A/B test, three sites. It is
-a value, made from tables; the ports of a PoP follow from its index.
+Five PoPs on the default world, three origins of a shop, the two backends of the A/B test, an origin that says
+what experiments want it to say, four sites. It is a value, made from tables; the ports of a PoP follow from
+its index.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from atoll.internet.world import POP_ASNS, POP_CITIES, default_world
 
 HTTP_PORT_BASE: Final = 18080
 HTTPS_PORT_BASE: Final = 18443
+LAB_ORIGIN: Final = "lab-origin.example.com"
 
 # host, port, continent, city
 _ORIGINS: Final = (
@@ -22,6 +24,7 @@ _ORIGINS: Final = (
     ("asia-origin.example.com", 19613, "AS", "tokyo"),
     ("version-a.example.com", 19614, "NA", "ashburn"),
     ("version-b.example.com", 19615, "NA", "ashburn"),
+    (LAB_ORIGIN, 19616, "NA", "ashburn"),
 )
 _SHOP_POOL: Final = PoolSpec(
     name="shop",
@@ -29,12 +32,19 @@ _SHOP_POOL: Final = PoolSpec(
     failover="us-origin.example.com",
 )
 _LANDING_POOL: Final = PoolSpec(name="landing", origins=("version-a.example.com", "version-b.example.com"))
+_LAB_POOL: Final = PoolSpec(name="lab", origins=(LAB_ORIGIN,), shield="auto", health_interval_s=5.0)
+_TO_LAB: Final = (
+    RouteSpec(path="/*", pool="lab"),
+    RouteSpec(path="/strict/*", pool="lab", consistency="strict"),
+    RouteSpec(path="/plain/*", pool="lab", consistency="eventual"),
+)
 _TO_SHOP: Final = (RouteSpec(path="/*", pool="shop"),)
 _SITES: Final = (
     # Functions come by deploying them; until then their sites' routes end at the pool.
     SiteSpec(name="www", host="www.example.com", aliases=("example.com",), routes=_TO_SHOP),
     SiteSpec(name="shop", host="shop.example.com", routes=_TO_SHOP),
     SiteSpec(name="ab", host="ab.example.com", routes=(RouteSpec(path="/*", pool="landing"),)),
+    SiteSpec(name="lab", host="lab.example.com", routes=_TO_LAB),  # what experiments ask for
 )
 
 
@@ -48,7 +58,7 @@ def laptop_network() -> NetworkSpec:
         pops=tuple(_pop(index, code) for index, code in enumerate(POP_ASNS)),
         eyeballs=default_world().eyeballs,
         origins=tuple(_origin(*row) for row in _ORIGINS),
-        pools=(_SHOP_POOL, _LANDING_POOL),
+        pools=(_SHOP_POOL, _LANDING_POOL, _LAB_POOL),
         sites=_SITES,
         default_site="www",
     )

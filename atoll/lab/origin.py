@@ -1,94 +1,33 @@
 """An origin server: `python -m atoll.lab.origin`, on a socket it inherits.
 
-It is an ordinary web application under uvicorn and knows nothing of the edge in front of it. The option
-`origin` names the host it plays; its data is in `origins/<host>` of the network's home.
+The option `origin` names the host it plays: the lab's own, which is told what to say, or one of the shop's.
+Only what that one needs is imported.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
-from pathlib import Path
-from time import time
-from typing import Final
-
-import uvicorn
 
 from atoll.errors import AtollError
-from atoll.lab.shop.database import Database
-from atoll.lab.shop.landing import VERSIONS, Landing
-from atoll.lab.shop.pages import Place
-from atoll.lab.shop.shop import Shop
-from atoll.lab.shop.web import WebApp
-from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, read_role
-
-PLACES: Final = {
-    place.host: place
-    for place in (
-        Place("us-origin.example.com", "NA", "Ashburn"),
-        Place("eu-origin.example.com", "EU", "Frankfurt"),
-        Place("asia-origin.example.com", "AS", "Tokyo"),
-    )
-}
-KEEP_ALIVE_S: Final = 120  # longer than any edge keeps an idle connection
-GRACE_S: Final = 3
-
-
-def build_app(host: str, data: Path) -> WebApp:
-    """The application that answers as `host`, its data in the folder `data`.
-
-    Raises:
-        AtollError: no origin has that name.
-    """
-    if host in PLACES:
-        return Shop(PLACES[host], Database(data / "shop.sqlite"), time).app
-    if host in VERSIONS:
-        return Landing(host, time).app
-    raise AtollError(f"no origin is named {host!r}", f"there are: {', '.join([*PLACES, *VERSIONS])}")
-
-
-class _Server(uvicorn.Server):
-    """Says when it serves."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        notify_ready()
-
-
-def serve(config: RoleConfig) -> None:
-    """The role, until it is told to stop.
-
-    Raises:
-        AtollError: the option `origin` or the socket is missing.
-    """
-    host = config.options.get("origin", "")
-    sockets = inherited_sockets(os.environ)
-    if "http" not in sockets:
-        raise AtollError("an origin inherits its listening socket", where="ATOLL_FDS")
-    settings = uvicorn.Config(
-        build_app(host, config.paths.home / "origins" / host),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    _Server(settings).run([sockets["http"]])
+from atoll.internet.laptop import LAB_ORIGIN
+from atoll.node.role import read_role
 
 
 def main() -> None:
     """Entry point."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        serve(read_role(os.environ))
+        config = read_role(os.environ)
+        if config.options.get("origin", "") == LAB_ORIGIN:
+            from atoll.lab import lab_origin
+
+            lab_origin.serve()
+        else:
+            from atoll.lab.shop import server
+
+            server.serve(config)
     except AtollError as error:
         sys.exit(str(error))
 

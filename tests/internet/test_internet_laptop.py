@@ -44,8 +44,9 @@ def test_origins_are_on_three_continents_and_answer_on_ports_of_their_own() -> N
         ("asia-origin", "AS", "http://127.0.0.1:19613"),
         ("version-a", "NA", "http://127.0.0.1:19614"),
         ("version-b", "NA", "http://127.0.0.1:19615"),
+        ("lab-origin", "NA", "http://127.0.0.1:19616"),
     ]
-    assert [round(origin.lon) for origin in origins] == [-77, 9, 140, -77, -77]
+    assert [round(origin.lon) for origin in origins] == [-77, 9, 140, -77, -77, -77]
     assert "aus-origin.example.com" not in {origin.host for origin in origins}  # Oceania fails over to NA
 
 
@@ -62,19 +63,29 @@ def test_pools_sites_and_routes_name_what_exists() -> None:
         "www": "www.example.com",
         "shop": "shop.example.com",
         "ab": "ab.example.com",
+        "lab": "lab.example.com",
     }
     ends = {
         name: [(route.path, route.pool, route.cache) for route in site.routes] for name, site in sites.items()
     }
     shop, landing = [("/*", "shop", True)], [("/*", "landing", True)]
-    assert ends == {"www": shop, "shop": shop, "ab": landing}
+    lab = [(path, "lab", True) for path in ("/*", "/strict/*", "/plain/*")]
+    assert ends == {"www": shop, "shop": shop, "ab": landing, "lab": lab}
+
+
+def test_the_lab_has_a_route_for_every_promise_and_a_shield() -> None:
+    network = laptop_network()
+    lab = next(site for site in network.sites if site.name == "lab")
+    promises = {route.path: route.consistency for route in lab.routes}
+    assert promises == {"/*": "eventual", "/strict/*": "strict", "/plain/*": "eventual"}
+    assert next(pool for pool in network.pools if pool.name == "lab").shield == "auto"
 
 
 def test_ports_do_not_collide() -> None:
     network = laptop_network()
     ports = [urlsplit(origin.url).port for origin in network.origins]
     ports += [port for pop in network.pops for port in (pop.http_port, pop.https_port)]
-    assert len(ports) == len(set(ports)) == 15
+    assert len(ports) == len(set(ports)) == 16
 
 
 def test_anycast_addresses_lie_in_the_announced_prefixes() -> None:

@@ -39,8 +39,19 @@ def complaints(pop: Pop, specs: Specs = SPECS) -> tuple[str, ...]:
 def test_a_certificate_that_is_not_used_is_named_once() -> None:
     """PoPs that share a disk say the same."""
     faults = {"/certificates/a.pem": "it has no private key"}
-    numbers = dict.fromkeys(("seq", "requests", "hits", "misses", "stale", "bypass", "errors"), 7)
-    edge = EdgeStats(**numbers, connections=0, cache_bytes=0, cache_objects=0, certificate_faults=faults)
+    edge = EdgeStats(
+        seq=7,
+        requests=0,
+        hits=0,
+        misses=0,
+        stale=0,
+        bypass=0,
+        errors=0,
+        connections=0,
+        cache_bytes=0,
+        cache_objects=0,
+        certificate_faults=faults,
+    )
     pops = [msgspec.structs.replace(LHR, code=code, edges=(edge, edge)) for code in ("lhr", "nrt")]
     assert degraded(SPECS, True, INTERNET, pops, []) == (
         "certificate /certificates/a.pem is not used, what was there before serves: it has no private key",

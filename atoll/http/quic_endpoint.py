@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import socket
@@ -34,6 +33,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import QuicRetryTokenHandler
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from atoll.http.datagrams import Address, DatagramSender
 from atoll.http.exchange import App, ConnectionInfo
 from atoll.http.h3 import H3Connection
 from atoll.http.h3_engine import NO_ERROR
@@ -52,8 +52,6 @@ from atoll.http.tls import TlsCounts
 
 logging.getLogger("quic").setLevel(logging.ERROR)  # it tells of every client that breaks a rule
 
-Address = tuple[str, int]
-
 SECRET_BYTES: Final = 32
 BUFFER_BYTES: Final = 4 * 1024 * 1024  # asked for; the kernel may give less
 _LONG: Final = 0x80  # of a packet's first byte
@@ -65,9 +63,6 @@ _BATCH: Final = 64  # datagrams read in one turn of the loop
 _ROUNDS: Final = 8  # of flushes in one turn: what wakes a producer writes more
 _RESETS_A_SECOND: Final = 100
 _SMALLEST_RESET: Final = 21  # RFC 9000 §10.3: shorter ones give themselves away
-_UDP_SEGMENT: Final = 103  # linux/udp.h
-_MOST_SEGMENTS: Final = 60
-_MOST_SEGMENT_BYTES: Final = 60_000
 
 
 class QuicEndpoint:
@@ -98,7 +93,7 @@ class QuicEndpoint:
         self._accepting = True
         self._dirty: dict[H3Connection, None] = {}
         self._flushing = False  # or about to
-        self._segments = _can_segment(sock)
+        self._out = DatagramSender(sock)
         self._resets = (0, 0)  # second, stateless resets sent in it
         self._tokens = QuicRetryTokenHandler()
         self._tokens._aead = AESGCM(reset_token(secret, b"retry"))  # a successor honours what we gave out
@@ -268,7 +263,7 @@ class QuicEndpoint:
             destination_cid=header.source_cid,
             supported_versions=self._host.configuration.supported_versions,
         )
-        self._send_one(packet, address)
+        self._out.send(packet, address)
 
     def _retry(self, header: QuicHeader, address: Address, now: float) -> None:
         assert header.version is not None
@@ -286,7 +281,7 @@ class QuicEndpoint:
             original_destination_cid=header.destination_cid,
             retry_token=token,
         )
-        self._send_one(packet, address)
+        self._out.send(packet, address)
 
     def _reset(self, cid: bytes, size: int, address: Address) -> None:
         """A stateless reset: shorter than what it answers, so that two of us never talk for ever."""
@@ -299,7 +294,7 @@ class QuicEndpoint:
         self._resets = (second, sent + 1)
         noise = bytearray(os.urandom(length - RESET_TOKEN_BYTES))
         noise[0] = noise[0] & 0x3F | _FIXED
-        self._send_one(bytes(noise) + self._host.reset_token(cid), address)
+        self._out.send(bytes(noise) + self._host.reset_token(cid), address)
 
     # --- another process on the same socket
 
@@ -392,48 +387,9 @@ class QuicEndpoint:
         quic = connection.quic
         quic.acknowledge_now(now)
         datagrams = quic.datagrams_to_send(now)
-        if len(datagrams) > 1 and self._segments:
-            self._send_many(datagrams)
-        else:
-            for data, address in datagrams:
-                self._send_one(data, address)
+        self._out.send_all(datagrams)
         connection.flushed()
         self._set_timer(connection)
-
-    def _send_one(self, data: bytes, address: Address) -> None:
-        with contextlib.suppress(OSError):  # lost, as datagrams are; what matters is sent again
-            self._sock.sendto(data, address)
-
-    def _send_many(self, datagrams: list[tuple[bytes, Address]]) -> None:
-        """Runs of one size to one address in one call; only the last of a run may be shorter."""
-        at = 0
-        while at < len(datagrams):
-            first, address = datagrams[at]
-            size, end, total = len(first), at + 1, len(first)
-            while end < len(datagrams) and end - at < _MOST_SEGMENTS and total < _MOST_SEGMENT_BYTES:
-                data, to = datagrams[end]
-                if len(data) > size or to != address:
-                    break
-                total += len(data)
-                end += 1
-                if len(data) < size:
-                    break
-            if end - at == 1:
-                self._send_one(first, address)
-            elif not self._send_run([data for data, _ in datagrams[at:end]], size, address):
-                for data, to in datagrams[at:end]:
-                    self._send_one(data, to)
-            at = end
-
-    def _send_run(self, run: list[bytes], size: int, address: Address) -> bool:
-        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
-        try:
-            self._sock.sendmsg(run, control, 0, address)
-        except OSError as error:
-            if error.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
-                self._segments = False  # a path or device that cannot: EIO without checksum offload
-                return False
-        return True
 
     # --- time
 
@@ -458,11 +414,3 @@ class QuicEndpoint:
             self._flush()
         elif connection in self.connections:
             self._set_timer(connection)
-
-
-def _can_segment(sock: socket.socket) -> bool:
-    try:
-        sock.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
-    except OSError:
-        return False
-    return True

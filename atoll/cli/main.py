@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "certs": ("atoll.cli.certs:certs", "Certificates for your own names: order, list, renew, import."),
     "adopt-store": ("atoll.cli.store:adopt_store", "Have every PoP follow a store made anew."),
     "sign-url": ("atoll.cli.sign_url:sign_url", "Sign a URL for a route that asks for it."),
+    "serve": ("atoll.cli.serve:serve", "A caching proxy before your own servers, without a network."),
     "lab": ("atoll.cli.lab:lab", "Experiments on the running network."),
     "bench": ("atoll.cli.bench:bench", "Side-by-side benchmarks."),
 }

@@ -1,12 +1,14 @@
 """The access log: one JSON line a request, made of pieces that were rendered before.
 
 A record is three references (time stamp, connection, response) appended to a list; joining and writing is
-done a few times a second, off the request's path. The file is reopened when it has been rotated away.
+done a few times a second, off the request's path. A file that grows too large is set aside; one that
+somebody else has renamed is written on until `reopen`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -22,10 +24,14 @@ _MAX_FILE: Final = 64 * 1024 * 1024
 
 
 class AccessLog:
-    """Collects records and appends them to `path`."""
+    """Collects records and appends them to `path` (None: standard output).
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    `rotates`: it is set aside here when it is too large; otherwise that is somebody else's to do.
+    """
+
+    def __init__(self, path: Path | None, clock: Clock, *, rotates: bool = True) -> None:
         self._path = path
+        self._rotates = rotates and path is not None
         self._clock = clock
         self.pending: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +56,7 @@ class AccessLog:
             return
         try:
             os.write(self._fd, b"".join(pending))
-            if os.fstat(self._fd).st_size > _MAX_FILE:
+            if self._rotates and os.fstat(self._fd).st_size > _MAX_FILE:
                 self._rotate()
         except OSError:
             return
@@ -60,13 +66,42 @@ class AccessLog:
         self.flush()
         os.close(self._fd)
 
+    def reopen(self) -> None:
+        """Go on in the file that has the name now; should that fail, in the one before."""
+        self.flush()
+        with contextlib.suppress(OSError):
+            old, self._fd = self._fd, self._open()
+            os.close(old)
+
     def _open(self) -> int:
+        if self._path is None:
+            return os.dup(1)
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _rotate(self) -> None:
+        assert self._path is not None
         os.replace(self._path, self._path.with_suffix(".log.1"))
         old, self._fd = self._fd, self._open()  # should it fail, the records go on into the old file
         os.close(old)
+
+
+class NoLog(AccessLog):
+    """Where nobody wants records: none are kept."""
+
+    def __init__(self) -> None:
+        self.pending: list[bytes] = []
+
+    def add(self, conn: ConnectionInfo, tail: bytes) -> None:
+        """See `AccessLog`."""
+
+    def flush(self) -> None:
+        """See `AccessLog`."""
+
+    def reopen(self) -> None:
+        """See `AccessLog`."""
+
+    def close(self) -> None:
+        """See `AccessLog`."""
 
 
 def connection_prefix(conn: ConnectionInfo, city: str) -> bytes:

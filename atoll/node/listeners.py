@@ -85,14 +85,14 @@ def listen_public(port: int, option: str) -> dict[str, socket.socket]:
     try:
         sockets = {"127.0.0.1": listen_tcp("127.0.0.1", port)}
     except OSError as error:
-        raise _taken(port, option, error) from error
+        raise taken(port, option, error) from error
     chosen = port_of(sockets["127.0.0.1"])
     try:
         sockets["::1"] = listen_tcp("::1", chosen)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             sockets["127.0.0.1"].close()
-            raise _taken(chosen, option, error) from error
+            raise taken(chosen, option, error) from error
     return sockets
 
 
@@ -126,7 +126,8 @@ def port_of(sock: socket.socket) -> int:
     return int(sock.getsockname()[1])
 
 
-def _taken(port: int, option: str, error: OSError) -> AtollError:
+def taken(port: int, option: str, error: OSError) -> AtollError:
+    """Why `port` cannot be had; `option` of the command line would choose another."""
     if error.errno == errno.EACCES:
         return AtollError(
             f"port {port} needs more rights than this user has", f"choose another: {option} PORT"

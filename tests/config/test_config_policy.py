@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -460,3 +461,23 @@ def test_whatever_a_file_holds_is_read_or_refused_with_its_line(tables: dict[str
     if isinstance(outcome, AtollError):
         assert outcome.message
         assert outcome.where.startswith("p.toml")
+
+
+# --- what is written elsewhere
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples/serve").glob("*.toml")))
+def test_the_examples_are_policies(name: str) -> None:
+    text = (ROOT / "examples/serve" / name).read_text(encoding="utf-8")
+    assert parse(name, text, lookup, ".", Surroundings(pools=("origin",), pool="origin")).policy.sites
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in every_spec() if spec is not Policy], ids=lambda s: str(s.__name__)
+)
+def test_the_page_names_every_field(spec: type[msgspec.Struct]) -> None:
+    page = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
+    missing = [field.key for field in fields_of(spec) if f"`{field.key}`" not in page]
+    assert not missing, f"add to docs/serve.md: {missing}"

@@ -52,6 +52,13 @@ class LargeContent(Protocol):
         """The bytes from `start` to before `end`; raises `OSError` when they are not what was stored."""
 
 
+class Dependant(Protocol):
+    """What has been made of an entry, and holds on to it."""
+
+    def release(self) -> None:
+        """The entry has left the store: let go of it."""
+
+
 class Entry:
     """One stored response. `headers` are those to send, without hop-by-hop fields and `Age`.
 
@@ -63,9 +70,11 @@ class Entry:
     """
 
     __slots__ = (
+        "__weakref__",
         "body",
         "cc",
         "date_s",
+        "dependants",
         "etag",
         "headers",
         "initial_age_s",
@@ -127,6 +136,33 @@ class Entry:
         self.variant = Variant((), b"")
         self.live = False
         self.node: Node[Key] | None = None
+        self.dependants: Dependant | dict[Dependant, None] | None = None  # mostly there is one
+
+    def tell(self, dependant: Dependant) -> None:
+        """Have `dependant` let go of it when it leaves the store."""
+        if self.dependants is None:
+            self.dependants = dependant
+            return
+        if not isinstance(self.dependants, dict):
+            self.dependants = {self.dependants: None}
+        self.dependants[dependant] = None
+
+    def untell(self, dependant: Dependant) -> None:
+        """`dependant` is no more."""
+        if isinstance(self.dependants, dict):
+            self.dependants.pop(dependant, None)
+        elif self.dependants is dependant:
+            self.dependants = None
+
+    def leave(self) -> None:
+        """It is not in the store any more."""
+        self.live = False
+        dependants, self.dependants = self.dependants, None
+        if isinstance(dependants, dict):
+            for dependant in dependants:
+                dependant.release()
+        elif dependants is not None:
+            dependants.release()
 
     @property
     def in_memory(self) -> bool:
@@ -365,7 +401,7 @@ class Store:
         count = len(self)
         for resource in self._resources.values():
             for entry in resource.entries.values():
-                entry.live = False
+                entry.leave()
         self._resources.clear()
         self._policy.clear()
         return count
@@ -420,7 +456,7 @@ class Store:
         primary, variant = key
         resource = self._resources.get(primary)
         if resource is not None and variant in resource.entries:
-            resource.take(variant).live = False
+            resource.take(variant).leave()
             if not resource.entries:
                 del self._resources[primary]
 

@@ -25,7 +25,7 @@ import brotli  # type: ignore[import-untyped]
 import zstandard
 
 from atoll.cache.eviction import Node
-from atoll.cache.store import Entry, Key
+from atoll.cache.store import Dependant, Entry, Key
 from atoll.config.spec import RouteSpec, Snapshot
 from atoll.errors import AtollError
 from atoll.http.exchange import Exchange, PreparedHead, Stream
@@ -187,6 +187,14 @@ class EncodedEntry(Entry):
     def cost(self) -> int:
         """Bytes that are held because of it, its source included: that may have left the store."""
         return self.size + self._source.size
+
+    def tell(self, dependant: Dependant) -> None:
+        """It leaves when its source does."""
+        self._source.tell(dependant)
+
+    def untell(self, dependant: Dependant) -> None:
+        """See `tell`."""
+        self._source.untell(dependant)
 
     def retire(self) -> None:
         """Another one has taken its place."""

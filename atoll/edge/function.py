@@ -88,6 +88,14 @@ class Question:
         """See `HotEntry`: fields as parsed and as rendered, and the record's head."""
         return 2 * len(self.lines) + len(self._log_head) + 128 * (len(self.headers) + 4)
 
+    @property
+    def wanted(self) -> bool:
+        """See `HotEntry`: the oldest goes first."""
+        return False
+
+    def release(self) -> None:
+        """See `HotEntry`: it holds nothing of anybody's."""
+
     def h1(self, now_s: float) -> bytes | None:
         """See `HotEntry`: nothing is prepared."""
         return None

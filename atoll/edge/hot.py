@@ -2,9 +2,9 @@
 
 Identical bytes on a connection of the same scheme are an identical request, so whatever the full pipeline
 decided for it holds as long as the stored response is fresh and still in the store. A response is
-rendered once a second (its `Age` and `ttl` change once a second) and then only written. The table
-has two generations: when the young one is full the old one is dropped, so it never grows beyond twice
-`_GENERATION` keys and needs no bookkeeping on a hit.
+rendered once a second (its `Age` and `ttl` change once a second) and then only written. What is
+asked for once in a while is rendered each time and shares its content with the store, so that a hundred
+thousand of them take no more than their heads.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from atoll.cache import rules
 from atoll.cache.purge import PurgeLog, Verdict
 from atoll.cache.store import Entry
 from atoll.http.exchange import ConnectionInfo, HotEntry, Stream
-from atoll.http.fields import Headers, h2_fields
+from atoll.http.fields import CacheControl, Headers, h2_fields
 from atoll.http.render import field_lines, status_line
 
-_GENERATION: Final = 65_536  # keys
+_SPARED: Final = 4  # that leave later than their turn, for one that comes
 MAX_BODY: Final = 64 * 1024
 _OBJECT: Final = 64  # what a small Python object costs beside its bytes
+_KEPT: Final = 4 * 1024  # bytes of content that are kept rendered for what is asked for twice in a second
 
 
 class Hot:
     """One stored response prepared for one kind of request.
 
-    `member` begins its `Cache-Status`: what caches behind have said, and this one's name.
+    `member` begins its `Cache-Status`: what caches behind have said, and this one's name. It is for one
+    protocol: HTTP/2 if `h2`, else HTTP/1.1.
     """
 
     replays: Final = False
     __slots__ = (
         "_body",
         "_epoch",
-        "_fields",
         "_from_s",
         "_h2",
         "_h2_fields",
@@ -50,35 +51,40 @@ class Hot:
         "node",
     )
 
-    def __init__(self, entry: Entry, member: bytes, fields: Headers, tail: bytes, purges: PurgeLog) -> None:
+    def __init__(
+        self, entry: Entry, member: bytes, fields: Headers, tail: bytes, purges: PurgeLog, *, h2: bool = False
+    ) -> None:
         assert isinstance(entry.body, bytes), "what is served from prepared bytes is in memory"
         self.entry = entry
+        entry.tell(self)
         self._purges = purges
         self._epoch = purges.epoch
         self.log_tail = tail
         self._member = member
-        self._fields = fields
         self.node = entry.node
         self._body = entry.body
-        self._head = status_line(entry.status) + field_lines(fields)
+        self._head = b"" if h2 else status_line(entry.status) + field_lines(fields)
         self._until_s = entry.response_time_s + entry.lifetime_s - entry.initial_age_s
         # Prepared bytes hold from one second's beginning to the next, or to the end of freshness.
         self._from_s = self._h2_from_s = 0
         self._renew_s = self._h2_renew_s = 0.0
         self._wire = b""
-        self._h2_fields: Headers = []
+        length = (b"content-length", b"%d" % len(entry.body))
+        self._h2_fields: Headers = [*h2_fields(fields), length] if h2 else []
         self._h2: tuple[Headers, bytes] = ([], b"")
 
     def h1(self, now_s: float) -> bytes | None:
         """See `HotEntry.h1`."""
-        if self._from_s <= now_s < self._renew_s and self.entry.live and self._epoch == self._purges.epoch:
-            return self._wire
-        if not self._usable(now_s):
+        again = self._from_s <= now_s < self._renew_s
+        if again and self.entry.live and self._epoch == self._purges.epoch:
+            if self._wire:
+                return self._wire
+        elif not self._usable(now_s):
             return None
         age, ttl = self._age_and_ttl(now_s)
         self._from_s = int(now_s)
         self._renew_s = min(self._from_s + 1.0, self._until_s)
-        self._wire = b"%bAge: %d\r\nCache-Status: %b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
+        wire = b"%bAge: %d\r\nCache-Status: %b; hit; ttl=%d\r\nContent-Length: %d\r\n\r\n%b" % (
             self._head,
             age,
             self._member,
@@ -86,7 +92,8 @@ class Hot:
             len(self._body),
             self._body,
         )
-        return self._wire
+        self._wire = wire if again and len(self._body) <= _KEPT else b""
+        return wire
 
     def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
         """See `HotEntry.h2`."""
@@ -98,22 +105,25 @@ class Hot:
             return self._h2
         if not self._usable(now_s):
             return None
-        if not self._h2_fields:
-            length = (b"content-length", b"%d" % len(self._body))
-            self._h2_fields = [*h2_fields(self._fields), length]
         self._h2_from_s = int(now_s)
         self._h2_renew_s = min(self._h2_from_s + 1.0, self._until_s)
         self._h2 = ([*self._h2_fields, *self.changing(now_s)], self._body)
         return self._h2
 
-    def fields(self) -> Headers:
-        """The fields that do not change."""
-        return self._fields
-
     def changing(self, now_s: float) -> Headers:
         """The fields that change once a second."""
         age, ttl = self._age_and_ttl(now_s)
         return [(b"age", b"%d" % age), (b"cache-status", b"%b; hit; ttl=%d" % (self._member, ttl))]
+
+    def release(self) -> None:
+        """The entry has left the store, or this the table: its content is not to be held any longer."""
+        self.entry.untell(self)
+        self._until_s = 0.0
+        self._renew_s = self._h2_renew_s = 0.0
+        self._body = self._wire = b""
+        self._h2 = ([], b"")
+        self.entry = _GONE
+        self.node = None
 
     @property
     def body(self) -> bytes:
@@ -122,8 +132,13 @@ class Hot:
 
     @property
     def size(self) -> int:
-        """See `HotEntry`: the response once rendered, the parts it is made of, and the record."""
-        return len(self._body) + 2 * len(self._head) + len(self.log_tail) + 16 * _OBJECT
+        """See `HotEntry`: what it does not share with the store."""
+        return len(self._head) + len(self.log_tail) + 4 * _OBJECT * len(self._h2_fields) // 2 + 12 * _OBJECT
+
+    @property
+    def wanted(self) -> bool:
+        """See `HotEntry`."""
+        return self.entry.live and self.node is not None and self.node.freq > 0
 
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         """See `HotEntry`: prepared bytes are all there is."""
@@ -142,35 +157,64 @@ class Hot:
         return int(age_s), int(entry.lifetime_s - age_s)
 
 
+_GONE: Final = Entry(
+    status=200,
+    headers=[],
+    body=b"",
+    request_time_s=0.0,
+    response_time_s=0.0,
+    date_s=0.0,
+    lifetime_s=0.0,
+    initial_age_s=0.0,
+    cc=CacheControl(),
+    vary=(),
+)
+"""Stands for an entry that has left: it is never live."""
+
+
 class HotTable:
     """Request key (h1 bytes, or target and fields of h2) → what answers it, for one scheme.
 
-    `budget` bounds the bytes of a generation: keys and answers are as many and as long as clients make them.
+    `budget` bounds its bytes: keys and answers are as many and as long as clients make them. The oldest
+    leaves, unless its response has been asked for since the store last looked.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._bytes = 0
-        self._young: dict[object, HotEntry] = {}
-        self._old: dict[object, HotEntry] = {}
+        self._known: dict[object, HotEntry] = {}
+        self.get = self._known.get
 
-    def get(self, key: object) -> HotEntry | None:
-        """What answers a request seen before."""
-        found = self._young.get(key)
-        if found is not None:
-            return found
-        found = self._old.get(key)
-        if found is not None:
-            self.add(key, found)
-        return found
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def clear(self) -> None:
+        """Forget all."""
+        for hot in self._known.values():
+            hot.release()
+        self._known.clear()
+        self._bytes = 0
 
     def add(self, key: object, hot: HotEntry) -> None:
         """Remember that `key` is answered by `hot`."""
+        known = self._known
+        before = known.pop(key, None)
+        if before is not None:
+            self._bytes -= key_size(key) + before.size
+            if before is not hot:
+                before.release()
+        known[key] = hot
         self._bytes += key_size(key) + hot.size
-        if len(self._young) >= _GENERATION or self._bytes > self.budget:
-            self._old, self._young = self._young, {}
-            self._bytes = key_size(key) + hot.size
-        self._young[key] = hot
+        spared = 0
+        while self._bytes > self.budget:
+            oldest = next(iter(known))
+            leaving = known.pop(oldest)
+            if spared < _SPARED and leaving.wanted:
+                known[oldest] = leaving
+                spared += 1
+            else:
+                self._bytes -= key_size(oldest) + leaving.size
+                leaving.release()
 
 
 def key_size(key: object) -> int:

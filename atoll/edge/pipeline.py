@@ -55,7 +55,7 @@ from atoll.wire.messages import EdgeStats, PurgeUpdate
 _log = logging.getLogger("atoll.edge")
 
 LEFT: Final = 499  # in the log only, as other proxies write it: the client left before there was an answer
-_HOT_SHARE: Final = 8  # a generation of known requests takes this part of the store's size beside it
+_HOT_SHARE: Final = 4  # known requests take this part of the store's size beside it
 # A request that carries one of these is never answered from prepared bytes.
 _NOT_HOT: Final = frozenset((b"range", b"cache-control", b"pragma", b"authorization"))
 
@@ -344,28 +344,28 @@ class Edge:
         for name, _ in exchange.headers:
             if name in _NOT_HOT:
                 return False
-        hot = self._prepare(exchange, entry)
+        h2 = exchange.stream.protocol == "HTTP/2"
+        hot, fields = self._prepare(exchange, entry, h2)
         table.add(exchange.raw, hot)
         now_s = time()
-        if exchange.stream.protocol == "HTTP/2":
+        if h2:
             prepared = hot.h2(now_s)
             if prepared is None:
                 return False
             exchange.stream.respond(200, *prepared)
         else:
-            fields = [*hot.fields(), *hot.changing(now_s)]
-            exchange.stream.respond(200, fields, hot.body)
+            exchange.stream.respond(200, [*fields, *hot.changing(now_s)], hot.body)
         self.counters.hits += 1
         self.log.add(exchange.conn, hot.log_tail)
         return True
 
-    def _prepare(self, exchange: Exchange, entry: Entry) -> Hot:
+    def _prepare(self, exchange: Exchange, entry: Entry, h2: bool) -> tuple[Hot, Headers]:
         kept = without_verdict(entry.headers)
         *fields, (_, member) = finish_headers(kept, self.pop_bytes, HIT, b"atoll-" + self.pop_bytes)
         fields = [*amended_fields(exchange.stream, fields), *exchange.conn.announced]
         head = record_head(b"GET", exchange.authority, exchange.target)
         tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
-        return Hot(entry, member, fields, tail, self.store.log)
+        return Hot(entry, member, fields, tail, self.store.log, h2=h2), fields
 
     # --- connections
 

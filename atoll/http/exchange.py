@@ -286,7 +286,14 @@ class HotEntry(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, roughly."""
+        """Bytes that it takes, roughly; always the same."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has been asked for lately."""
+
+    def release(self) -> None:
+        """Nobody finds it any more."""
 
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         """Answer the request again, on `stream`."""

@@ -170,7 +170,8 @@ class AtollEdge:
 
     def pids(self) -> list[int]:
         """See `Target.pids`."""
-        return [self._started.process.pid]
+        pid = self._started.process.pid
+        return [pid, *machine.children(pid, b"")]
 
     def stop(self) -> None:
         """See `Target.stop`."""

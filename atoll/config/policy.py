@@ -36,10 +36,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from atoll.config.geo import GeoDatabaseSpec
 from atoll.config.located import Document, Path, parse_toml
 from atoll.config.policy_fields import Defaults, Lookup, Reader, shown
-from atoll.config.spec import ANYWHERE, OriginSpec, PoolSpec, RouteSpec, SiteSpec
+from atoll.config.spec import ANYWHERE, OriginSpec, Policy, PoolSpec, RouteSpec, SiteSpec
 from atoll.errors import AtollError
 
 MAX_FILE: Final = 4 * 1024 * 1024
@@ -57,16 +56,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9\[](?:[A-Za-z0-9._:\[\]-]{0,251}[A-Za-z0-9
 _SITE_NAME: Final = re.compile(_LABEL)
 _PATH: Final = re.compile(r"/[!-\"$-)+->@-~]*\*?")  # visible ASCII without # ? and a * that is not last
 _SPEC = TypeVar("_SPEC", bound=msgspec.Struct)
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a policy file says."""
-
-    sites: tuple[SiteSpec, ...] = ()
-    pools: tuple[PoolSpec, ...] = ()
-    origins: tuple[OriginSpec, ...] = ()
-    resolvers: tuple[str, ...] = ()  # of origins' names; (): the machine's
-    geo: GeoDatabaseSpec | None = None  # where clients are
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,29 +1,28 @@
 """From a policy file's tables to specs: every field of every spec, by its type. Pure.
 
-Nothing here knows a spec by heart: names, types and defaults are the structs' own, so a field that is added
-to one is understood as soon as it is there. What a person writes differs from a struct in four ways:
+What fields there are and how they are written is `atoll.config.policy_schema`'s. Beside that:
 
-1. An array of tables is named in the singular: `[[site.route]]` for `SiteSpec.routes`.
-2. A duration leaves its unit to its value: `response_timeout = "10s"` for `response_timeout_s`. A number of
-   seconds will do, and so will the struct's own name.
-3. Where a struct stands that needs nothing, `true` means all of its defaults.
-4. A secret is said where to find, never written down: `{ env = "NAME" }` or `{ file = "path" }`.
+- Where a struct stands that needs nothing, `true` means all of its defaults.
+- A secret is said where to find, never written down: `{ env = "NAME" }` or `{ file = "path" }`.
+- A field that is not known is refused with the nearest that is, or with what it is called here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import inspect
 
 from atoll.config.located import Document, Path
 from atoll.config.plain import INTEGER_HINT, is_integer
-from atoll.config.policy_units import DURATION, SIZE, parse_duration_s, parse_size
+from atoll.config.policy_schema import ALIASES, FILES, SECRETS, Field, expected_of, fields_of, structs_of
+from atoll.config.policy_units import parse_duration_s, parse_size
 from atoll.errors import AtollError
 
 Source = Literal["env", "file"]
@@ -32,25 +31,6 @@ Lookup = Callable[[Source, str], str]
 
 Defaults = Mapping[type, Mapping[str, object]]
 """By spec: what a field is that a file leaves out, where that is not the struct's own default."""
-
-SECRETS: Final = frozenset(("secret",))
-SIZES: Final = frozenset((("AdmissionSpec", "max_body"), ("RetrySpec", "body")))
-"""Fields that are bytes, beside those that say so at their end."""
-
-FILES: Final = frozenset(
-    (
-        ("TlsSpec", "client_ca"),
-        ("OriginTlsSpec", "ca"),
-        ("OriginTlsSpec", "certificate"),
-        ("OriginTlsSpec", "key"),
-        ("GeoDatabaseSpec", "country"),
-        ("GeoDatabaseSpec", "asn"),
-    )
-)
-"""Fields that are paths: relative ones begin at the policy file's folder."""
-
-ALIASES: Final = {("OriginSpec", "name"): "host"}
-"""Other names of fields, where the struct's own is not what people look for first."""
 
 # What nginx, Varnish, HAProxy and Caddy call things.
 _HABITS: Final = {
@@ -80,54 +60,6 @@ _KINDS: Final[dict[type, str]] = {
     dict: "a table",
 }
 _SPEC = TypeVar("_SPEC", bound=msgspec.Struct)
-
-
-class Field(NamedTuple):
-    """A field of a spec as files have it."""
-
-    key: str  # its name in a file
-    name: str  # in the struct
-    type: inspect.Type  # without None
-    optional: bool  # None is what it is without
-    required: bool
-    duration: bool = False
-    size: bool = False
-
-
-def fields_of(kind: type[msgspec.Struct]) -> list[Field]:
-    """Every field of a spec, in the struct's order."""
-    info = inspect.type_info(kind)
-    assert isinstance(info, inspect.StructType)
-    taken = {field.name for field in info.fields}
-    return [_field(kind.__name__, field, taken) for field in info.fields]
-
-
-def _field(struct: str, field: inspect.Field, taken: set[str]) -> Field:
-    found, optional = field.type, False
-    if isinstance(found, inspect.UnionType):
-        (found,) = [each for each in found.types if not isinstance(each, inspect.NoneType)]
-        optional = True
-    number = isinstance(found, inspect.IntType | inspect.FloatType)
-    # `floor_per_s` is a rate; `per_s` alone is a duration.
-    duration = number and field.name.endswith("_s") and not field.name.endswith("_per_s")
-    size = isinstance(found, inspect.IntType) and (
-        field.name.endswith("_bytes") or (struct, field.name) in SIZES
-    )
-    key = field.name
-    if duration:
-        key = key.removesuffix("_s")
-    elif _structs(found) is not None:
-        key = key.removesuffix("s")
-    if key != field.name and key in taken:
-        key = field.name
-    return Field(key, field.name, found, optional, field.required, duration, size)
-
-
-def _structs(found: inspect.Type) -> inspect.StructType | None:
-    """What an array of tables holds; None if it is none."""
-    if isinstance(found, inspect.VarTupleType) and isinstance(found.item_type, inspect.StructType):
-        return found.item_type
-    return None
 
 
 class Reader:
@@ -210,13 +142,13 @@ class Reader:
                 self._set(values, kind, field, table[key], (*path, key))
             elif field.required and field.name not in values:
                 message = f"{say((*path, field.key))} is missing"
-                raise self.mistake(path, message, f"{self._expected(field)} is expected")
+                raise self.mistake(path, message, f"{expected_of(field)} is expected")
         spec = kind(**values)
         self.remember(spec, path)
         return spec
 
     def _refuse_unknown(
-        self, kind: type[msgspec.Struct], fields: list[Field], table: dict[str, object], path: Path
+        self, kind: type[msgspec.Struct], fields: tuple[Field, ...], table: dict[str, object], path: Path
     ) -> None:
         struct = kind.__name__
         known = {name for field in fields for name in (field.key, field.name)}
@@ -274,7 +206,7 @@ class Reader:
             case inspect.TupleType():
                 items = self._list(value, path, field)
                 if len(items) != len(found.item_types):
-                    raise self._wrong(path, value, self._expected(field))
+                    raise self._wrong(path, value, expected_of(field))
                 return tuple(
                     self._value(struct, field, kind, item, (*path, index))
                     for index, (kind, item) in enumerate(zip(found.item_types, items, strict=True))
@@ -285,6 +217,8 @@ class Reader:
                 return self._choice(found, value, path)
             case inspect.StrType():
                 return self._text(struct, field, value, path)
+            case inspect.UnionType():
+                return self._one_of(struct, field, found, value, path)
             case inspect.BoolType():
                 if not isinstance(value, bool):
                     raise self._wrong(path, value, "true or false")
@@ -292,10 +226,19 @@ class Reader:
             case _:
                 return self._number(field, found, value, path)
 
+    def _one_of(
+        self, struct: str, field: Field, found: inspect.UnionType, value: object, path: Path
+    ) -> object:
+        """The first type that `value` is of."""
+        for each in found.types[:-1]:
+            with contextlib.suppress(AtollError):
+                return self._value(struct, field, each, value, path)
+        return self._value(struct, field, found.types[-1], value, path)
+
     def _list(self, value: object, path: Path, field: Field) -> list[object]:
         if isinstance(value, list):
             return value
-        tables = _structs(field.type) is not None
+        tables = structs_of(field.type) is not None
         expected = f"an array of tables: [[{say(path)}]]" if tables else "a list, in brackets"
         raise self._wrong(path, value, expected)
 
@@ -343,7 +286,7 @@ class Reader:
             raise self.mistake(path, f"{say(path)}: {error.message}", error.hint) from error
 
     def _number(self, field: Field, found: inspect.Type, value: object, path: Path) -> int | float:
-        expected = self._expected(field)
+        expected = expected_of(field)
         if isinstance(value, str) and (field.duration or field.size):
             number: float | None = parse_duration_s(value) if field.duration else parse_size(value)
             if number is None:
@@ -367,36 +310,6 @@ class Reader:
     def _wrong(self, path: Path, value: object, expected: str) -> AtollError:
         """A value of the wrong type. What it is is not said: it may be a secret in the wrong place."""
         return self.mistake(path, f"{say(path)} is {kind_of(value)}", f"{expected} is expected")
-
-    def _expected(self, field: Field) -> str:
-        return expected_of(field)
-
-
-def expected_of(field: Field) -> str:
-    """What a field takes, in words."""
-    if field.duration:
-        return DURATION
-    if field.size:
-        return SIZE
-    match field.type:
-        case inspect.StructType():
-            return "a table"
-        case inspect.VarTupleType():
-            return "an array of tables" if _structs(field.type) else "a list"
-        case inspect.TupleType():
-            return f"a list of {len(field.type.item_types)}"
-        case inspect.LiteralType():
-            return " or ".join(str(value) for value in field.type.values if value != "")
-        case inspect.StrType():
-            return "text"
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.DictType():
-            return "a table of names and texts"
-        case inspect.IntType():
-            return "a whole number"
-        case _:
-            return "a number"
 
 
 def say(path: Path) -> str:

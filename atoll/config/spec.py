@@ -171,6 +171,16 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     geo: GeoDatabaseSpec | None = None  # where clients are; without it only the lab's own are known
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator wants beside what a network has by itself, or in its place: a policy file's value."""
+
+    sites: tuple[SiteSpec, ...] = ()
+    pools: tuple[PoolSpec, ...] = ()
+    origins: tuple[OriginSpec, ...] = ()
+    resolvers: tuple[str, ...] = ()  # of origins' names; (): the network's
+    geo: GeoDatabaseSpec | None = None  # where clients are; None: as the network knows it
+
+
 class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One immutable version of a function. `id` is the first 16 hex digits of the bundle's SHA-256."""
 

@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from atoll.config.policy import Policy, Surroundings, origin_name, plain_origin, plain_route
-from atoll.config.spec import ANYWHERE, NetworkSpec, PoolSpec, PopSpec, SiteSpec, Snapshot
+from atoll.config.policy import Surroundings, origin_name, plain_origin, plain_route
+from atoll.config.spec import ANYWHERE, NetworkSpec, Policy, PoolSpec, PopSpec, SiteSpec, Snapshot
 from atoll.errors import AtollError
 
 POP: Final = "local"

@@ -14,7 +14,16 @@ from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.control.answers import PopAction, ProcessKill
 from atoll.lab import stampede as stampedes
 
-_COLUMNS: Final = (">trial", ">origin requests", ">p50 ms", ">p99 ms", ">retried", ">unanswered", ">wrong")
+_COLUMNS: Final = (
+    ">trial",
+    ">origin requests",
+    ">p50 ms",
+    ">p99 ms",
+    ">retried",
+    ">thrice",
+    ">unanswered",
+    ">wrong",
+)
 
 
 @click.command()
@@ -55,8 +64,7 @@ def stampede(requests: int, trials: int, kill: Literal["", "worker", "pop"], as_
                 client.post(f"/v1/processes/{scene.shield}/edge-0/kill", ProcessKill)
 
         def heal() -> None:
-            if kill == "pop":
-                client.post(f"/v1/pops/{scene.shield}/start", PopAction)
+            client.post(f"/v1/pops/{scene.shield}/start", PopAction)  # its falls are forgiven, they were ours
             until_whole(client)
 
         plan = stampedes.Plan(requests=requests, trials=trials, name=str(int(time())), kill=kill)
@@ -81,6 +89,7 @@ def _show(outcome: stampedes.Result) -> None:
             f"{trial.latency_ms.p50:.0f}",
             f"{trial.latency_ms.p99:.0f}",
             str(trial.retried),
+            str(trial.thrice),
             str(trial.unanswered),
             str(trial.wrong),
         )

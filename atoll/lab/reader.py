@@ -87,12 +87,15 @@ class Reader:
         got.done_s = monotonic()
         return got
 
-    async def get_again(self, path: str, fields: Fields = ()) -> tuple[Got, Got | None]:
-        """Ask, and when no answer came once more on a new connection, as browsers do (RFC 9110 §9.2.2)."""
-        first = await self.get(path, fields)
-        if not first.error:
-            return first, None
-        return first, await self.get(path, fields, fresh=True)
+    async def get_again(self, path: str, fields: Fields = (), *, tries: int = 2) -> list[Got]:
+        """Ask until there is an answer, so often at most; each time after the first on a new connection.
+
+        Browsers do (RFC 9110 §9.2.2). The last one is what the user has.
+        """
+        found = [await self.get(path, fields)]
+        while found[-1].error and len(found) < tries:
+            found.append(await self.get(path, fields, fresh=True))
+        return found
 
     def close(self) -> None:
         """End every connection."""

@@ -4,7 +4,7 @@ Each trial, so many users, spread over all PoPs, ask for one object that nobody 
 time, so that all of them come while it is being fetched. It should be asked once, by the shield for all PoPs.
 
 With the shield killed while the origin still works on its answer, every user is to be answered all the same:
-who asked the shield asks the origin instead, once for each PoP. Users of the killed PoP lose their connection
+who asked the shield asks the origin instead, once for each PoP. Users of what is killed lose their connection
 and ask again, as browsers do.
 """
 
@@ -28,6 +28,9 @@ SCENARIO: Final = "stampede"
 DELAY_MS: Final = 200  # of the origin
 KILL_AFTER_S: Final = 0.1  # the origin has been asked by then, and has not answered
 SIZE: Final = 4096
+TRIES: Final = (
+    3  # a user loses a connection when a worker dies, and the next when its PoP is withdrawn for it
+)
 
 _COLD: Final = "/strict/stampede/cold"
 _WARM: Final = "/strict/stampede/warm"
@@ -41,10 +44,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     requests: int
     origin_requests: int
-    unanswered: int  # after one retry
+    unanswered: int  # for good
     wrong: int  # bodies that are not the object's
     retried: int  # because the connection failed
-    errors: dict[str, int]  # of first tries
+    thrice: int  # because the next one failed, too
+    errors: dict[str, int]  # of every try
     latency_ms: Spread  # of first tries that were answered
 
 
@@ -108,7 +112,7 @@ async def _trial(scene: Scene, network: Network, plan: Plan, control: OriginCont
     try:
         await asyncio.gather(*(readers[pop].connect(count) for pop, count in Counter(crowd).items()))
         await asyncio.gather(*(readers[pop].get(_WARM) for pop in crowd))  # every flow has found its PoP
-        asking = [asyncio.ensure_future(readers[pop].get_again(path)) for pop in crowd]
+        asking = [asyncio.ensure_future(readers[pop].get_again(path, tries=TRIES)) for pop in crowd]
         if plan.kill:
             await asyncio.sleep(KILL_AFTER_S)
             await asyncio.to_thread(network.kill)
@@ -122,19 +126,20 @@ async def _trial(scene: Scene, network: Network, plan: Plan, control: OriginCont
     return look(path, answers, asked)
 
 
-def look(path: str, answers: Sequence[tuple[Got, Got | None]], origin_requests: int) -> Trial:
-    """The trial that these answers tell of: first tries and second ones."""
-    last = [second if second is not None else first for first, second in answers]
+def look(path: str, tries: Sequence[Sequence[Got]], origin_requests: int) -> Trial:
+    """The trial that everybody's tries tell of."""
+    last = [each[-1] for each in tries]
     answered = [got for got in last if not got.error and got.status < 500]
-    errors = Counter(first.error for first, _ in answers if first.error)
+    errors = Counter(got.error for each in tries for got in each if got.error)
     errors += Counter(f"status {got.status}" for got in last if got.status >= 500)
-    at_once = [first.took_ms for first, second in answers if second is None and not first.error]
+    at_once = [each[0].took_ms for each in tries if not each[0].error]
     return Trial(
-        requests=len(answers),
+        requests=len(tries),
         origin_requests=origin_requests,
-        unanswered=len(answers) - len(answered),
+        unanswered=len(tries) - len(answered),
         wrong=sum(check(path, got.body) is None for got in answered),
-        retried=sum(second is not None for _, second in answers),
+        retried=sum(len(each) > 1 for each in tries),
+        thrice=sum(len(each) > 2 for each in tries),
         errors=dict(errors),
         latency_ms=_rounded(spread(at_once or [0.0])),
     )

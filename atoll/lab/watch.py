@@ -54,8 +54,8 @@ class Tally:
         self.excused = 0  # old answers where nothing better is promised
         self.wrong = 0
         self.held_back = 0
-        self.errors: Counter[str] = Counter()
-        self.retry_errors: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()  # of first tries
+        self.retry_errors: Counter[str] = Counter()  # of last tries: these users have no answer
         self.evidence: list[Evidence] = []
 
     def add(self, other: Tally) -> None:
@@ -92,13 +92,13 @@ class Watch:
     """Users at every PoP of a scene; `tally` counts what is asked from now on, and may be replaced."""
 
     def __init__(
-        self, scene: Scene, ledger: Ledger, choose: Choose, excused: Excused, *, again: bool = False
+        self, scene: Scene, ledger: Ledger, choose: Choose, excused: Excused, *, tries: int = 1
     ) -> None:
         self._scene = scene
         self._ledger = ledger
         self._choose = choose
         self._excused = excused
-        self._again = again
+        self._tries = tries
         self._loop = asyncio.get_running_loop()
         self._readers = {pop: Reader(scene.gateway, scene.host_at(pop)) for pop in scene.cities}
         self._under_way = dict.fromkeys(scene.cities, 0)
@@ -146,22 +146,18 @@ class Watch:
         floor = self._ledger.floor(path)
         excused = self._excused(pop, path)
         try:
-            got, second = await self._get(pop, path)
+            found = await self._readers[pop].get_again(path, tries=self._tries)
         finally:
             self._under_way[pop] -= 1
+        got = found[-1]
+        if found[0].error:
+            tally.errors[found[0].error] += 1
         if got.error:
-            tally.errors[got.error] += 1
-            if second is None or second.error:
-                tally.retry_errors[second.error if second is not None else got.error] += 1
-                return
-            got = second
+            tally.retry_errors[got.error] += 1
+            return
         if self.on_answer is not None:
             self.on_answer(pop, path, got)
         self.judge(tally, pop, path, got, floor, excused)
-
-    async def _get(self, pop: str, path: str) -> tuple[Got, Got | None]:
-        reader = self._readers[pop]
-        return await reader.get_again(path) if self._again else (await reader.get(path), None)
 
     def judge(
         self, tally: Tally, pop: str, path: str, got: Got, floor: tuple[int, float], excused: bool

@@ -109,11 +109,15 @@ async def test_what_fails_says_how_and_is_tried_again_only_where_asked_to(
     assert got.error.startswith(error)
     assert got.done_s > got.began_s
     asked = len(origin.heads)
-    first, second = await reader.get_again("/a")
-    assert len(origin.heads) == asked + 2
-    assert first.error.startswith(error)
-    assert second is not None
-    assert second.error.startswith(error)
+    tries = await reader.get_again("/a", tries=3)
+    assert len(origin.heads) == asked + 3 == asked + len(tries)
+    assert all(got.error.startswith(error) for got in tries)
+
+
+async def test_who_has_an_answer_asks_no_more(server: World) -> None:
+    origin, reader = server
+    assert [got.body for got in await reader.get_again("/a", tries=3)] == [b"/a"]
+    assert len(origin.heads) == 1
 
 
 async def test_a_connection_that_has_ended_is_not_used_again(server: World) -> None:

@@ -25,22 +25,22 @@ def got(body: bytes = BODY, *, status: int = 200, error: str = "", took_ms: floa
 
 def test_what_everybody_got_is_counted() -> None:
     answers = [
-        (got(took_ms=210.0), None),
-        (got(took_ms=250.0), None),
-        (got(error="reset"), got(took_ms=100.0)),
-        (got(error="closed"), got(error="closed")),
-        (got(status=502), None),
-        (got(BODY[:-1]), None),
+        [got(took_ms=210.0)],
+        [got(took_ms=250.0)],
+        [got(error="reset"), got(took_ms=100.0)],
+        [got(error="closed"), got(error="reset"), got(error="closed")],
+        [got(status=502)],
+        [got(BODY[:-1])],
     ]
     trial = look(PATH, answers, 4)
     assert (trial.requests, trial.origin_requests) == (6, 4)
-    assert (trial.unanswered, trial.wrong, trial.retried) == (2, 1, 2)
-    assert trial.errors == {"reset": 1, "closed": 1, "status 502": 1}
+    assert (trial.unanswered, trial.wrong, trial.retried, trial.thrice) == (2, 1, 2, 1)
+    assert trial.errors == {"reset": 2, "closed": 2, "status 502": 1}
     assert trial.latency_ms.max == 250.0
 
 
 def trial_of(origin_requests: int, *answers: Got) -> Trial:
-    return look(PATH, [(answer, None) for answer in answers or (got(),)], origin_requests)
+    return look(PATH, [[answer] for answer in answers or (got(),)], origin_requests)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
+
+PURGES: Final = "purges.sock"
+"""In a run folder: where edge workers have something purged everywhere."""
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):

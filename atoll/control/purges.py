@@ -36,10 +36,10 @@ class Purger:
     """Purges of the whole network, over one NATS connection at a time."""
 
     def __init__(self, pops: Collection[str], presence: Presence) -> None:
-        self._pops = tuple(pops)
+        self.pops = tuple(pops)  # who answers
         self._presence = presence
         self._client: Client | None = None
-        self._applied: dict[str, list[tuple[int, float]]] = {pop: [] for pop in self._pops}
+        self._applied: dict[str, list[tuple[int, float]]] = {}
         self._news = asyncio.Condition()
 
     async def session(self, client: Client) -> None:
@@ -84,10 +84,10 @@ class Purger:
             reason = str(error) or type(error).__name__
             raise RemoteError(f"the purge could not be stored ({reason})", 503, "try again") from error
         published_s = monotonic()
-        gone = {pop for pop in self._pops if pop in down or self._gone(pop, published_s)}
-        waited = [pop for pop in self._pops if pop not in gone]
+        gone = {pop for pop in self.pops if pop in down or self._gone(pop, published_s)}
+        waited = [pop for pop in self.pops if pop not in gone]
         await self._wait(waited, ack.seq, LEASE_S + MARGIN_S)
-        states = {pop: self._state(pop, ack.seq, started_s, gone) for pop in self._pops}
+        states = {pop: self._state(pop, ack.seq, started_s, gone) for pop in self.pops}
         total_ms = round((monotonic() - started_s) * 1000, 2)
         return Purge(seq=ack.seq, selector=selector, pops=states, total_ms=total_ms)
 
@@ -104,7 +104,7 @@ class Purger:
 
     def _at(self, pop: str, seq: int) -> float | None:
         """When a PoP first said that it had applied `seq` or a later one."""
-        return min((at_s for applied, at_s in self._applied[pop] if applied >= seq), default=None)
+        return min((at_s for applied, at_s in self._applied.get(pop, ()) if applied >= seq), default=None)
 
     async def _wait(self, pops: Collection[str], seq: int, timeout_s: float) -> None:
         try:
@@ -115,9 +115,7 @@ class Purger:
 
     async def _on_receipt(self, message: Msg) -> None:
         receipt = wire.decode(message.data, wire.PurgeReceipt)
-        kept = self._applied.get(receipt.pop)
-        if kept is None:
-            return
+        kept = self._applied.setdefault(receipt.pop, [])
         kept.append((receipt.seq, monotonic()))
         del kept[:-64]
         async with self._news:

@@ -38,7 +38,6 @@ from atoll.edge.geo_database import GeoDatabase
 from atoll.edge.hot import MAX_BODY, Hot, HotTable
 from atoll.edge.log import AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
-from atoll.edge.purge_method import PurgeMethod
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
 from atoll.edge.serve import Outcome
 from atoll.edge.tier import Tier
@@ -89,7 +88,6 @@ class Edge:
         self._tasks: set[asyncio.Task[None]] = set()
         self.lease = Lease(monotonic)
         self.announcer = Announcer()
-        self.purge_method = PurgeMethod()
         self.tier = tier
         self.gate = Gate(self)
         self.encodings = Encodings()
@@ -465,9 +463,6 @@ class PublicApp:
     def _admitted(self, exchange: Exchange, site: Site, route: RouteSpec) -> None:
         """What follows once the route's rules, if it has any, have let the request pass."""
         edge = self.edge
-        if edge.purge_method.takes(exchange):
-            edge.start_task(exchange, edge.purge_method.answer(exchange, site.host, site.spec.tenant))
-            return
         if exchange.upgrade:
             go_on = partial(edge.upgrade, exchange, site, route)
             if edge.tunnels.offer(exchange, route.upgrades, go_on):

@@ -26,9 +26,12 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from atoll.config.paths import PURGES
 from atoll.config.spec import NetworkSpec, PopSpec, Snapshot
 from atoll.control import reconcile
 from atoll.control.link import Link
+from atoll.control.presence import Presence
+from atoll.control.purges import Purger
 from atoll.control.specs import Specs, continues, filled
 from atoll.control.store import Store
 from atoll.errors import AtollError, RemoteError
@@ -38,6 +41,8 @@ from atoll.node.agent_hosts import FunctionHosts
 from atoll.node.agent_purges import Purges
 from atoll.node.role import RoleConfig, notify_ready, read_role
 from atoll.wire import control as wire
+from atoll.wire import frames
+from atoll.wire.messages import Message, PurgeRequest, PurgeState
 
 HEARTBEAT_S: Final = 1.0
 
@@ -58,6 +63,9 @@ class Agent:
         edges = [run / f"edge-{i}.sock" for i in range(pop.edges)]
         self._edges = EdgeWorkers(edges, self._acknowledged)
         self._purges = Purges(pop.code, edges, self._publish_purged)
+        self._presence = Presence()
+        self._purger = Purger((), self._presence)
+        self._purge_socket = run / PURGES
         self._hosts = FunctionHosts(run / "supervisor.sock", self._disk, self._fetch, self._rebuild)
         self._specs = Specs()
         self._offered: Specs | None = None  # of a store that is not the one it follows
@@ -76,6 +84,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._edges.run())
             group.create_task(self._purges.run())
+            group.create_task(self._take_purge_requests())
             group.create_task(self._hosts.run())
             group.create_task(self._beat())
             group.create_task(self._link.run(self._session, self._lost))
@@ -109,6 +118,8 @@ class Agent:
         self._store = store
         purging = asyncio.ensure_future(self._purges.session(client))
         try:
+            await client.subscribe(wire.ALL_HEARTBEATS, cb=self._on_heartbeat)
+            await self._purger.session(client)
             subject = wire.prepare_subject(self._pop.code)
             await client.subscribe(subject, cb=self._on_prepare)
             await client.subscribe(wire.adopt_subject(self._pop.code), cb=self._on_adopt)
@@ -117,6 +128,7 @@ class Agent:
                 self._take(specs)
         finally:
             self._store = None
+            self._purger.lost()
             purging.cancel()
 
     def _lost(self, reason: str) -> None:
@@ -160,6 +172,8 @@ class Agent:
 
     def _follow(self, specs: Specs) -> None:
         self._specs = specs
+        if specs.network is not None:
+            self._purger.pops = tuple(pop.code for pop in specs.network.pops)
         self._seen_s = monotonic()
         self._hosts.want(reconcile.wanted_hosts(specs.functions, self._serving))
         self._rebuild()
@@ -275,6 +289,23 @@ class Agent:
         reply = wire.AdoptReply(ok=follows, message="" if follows else "has not read that store yet")
         with contextlib.suppress(nats.errors.Error, OSError):
             await message.respond(wire.encode(reply))
+
+    async def _on_heartbeat(self, message: Msg) -> None:
+        self._presence.heard(wire.decode(message.data, wire.Heartbeat), monotonic())
+
+    async def _take_purge_requests(self) -> None:
+        """Workers ask here, for a client that may or for a write that is to be known everywhere."""
+        await (await frames.serve(self._purge_socket, self._on_purge_request)).serve_forever()
+
+    async def _on_purge_request(self, _peer: frames.Peer, message: Message) -> Message | None:
+        if not isinstance(message, PurgeRequest):
+            return None
+        done = await asyncio.gather(*(self._purger.purge(selector) for selector in message.selectors))
+        pops: dict[str, str] = {}
+        for pop, receipt in [item for each in done for item in each.pops.items()]:
+            if pops.get(pop, "applied") == "applied":  # of several answers the one that is not
+                pops[pop] = receipt.state
+        return PurgeState(applied=max(each.seq for each in done), pops=pops)
 
     async def _publish_purged(self, receipt: wire.PurgeReceipt) -> None:
         await self._publish(wire.purge_receipt_subject(self._pop.code), receipt)

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
 from typing import Final
@@ -25,13 +25,15 @@ from atoll.cache.disk import DiskStore
 from atoll.cache.levels import Levels
 from atoll.cache.purge import PurgeLog
 from atoll.cache.store import Store
+from atoll.config.paths import PURGES
+from atoll.config.purge import Selector
 from atoll.config.spec import Snapshot
 from atoll.edge.clock import Clock
 from atoll.edge.door import Door, policies
 from atoll.edge.log import AccessLog
 from atoll.edge.pipeline import Edge
 from atoll.edge.tier import Tier
-from atoll.errors import AtollError
+from atoll.errors import AtollError, RemoteError
 from atoll.http.accept import Listener
 from atoll.http.certificates import Certificates
 from atoll.http.quic_endpoint import QuicEndpoint
@@ -39,6 +41,8 @@ from atoll.http.tls import CertificateStore
 from atoll.node.edge_h3 import H3_CACHE_BYTES, h3_endpoint
 from atoll.node.edge_leave import Control, until_left
 from atoll.node.leaving import LEAVE
+from atoll.node.policy_file import read_secret
+from atoll.node.purge_door import PurgeDoor
 from atoll.node.role import RoleConfig, inherited_sockets, notify_ready, predecessor, read_role
 from atoll.node.warm import until_warm
 from atoll.wire import frames
@@ -49,6 +53,7 @@ from atoll.wire.messages import (
     GetEdgeStats,
     Message,
     Ok,
+    PurgeRequest,
     PurgeState,
     PurgeUpdate,
 )
@@ -56,6 +61,7 @@ from atoll.wire.messages import (
 CACHE_BYTES: Final = 256 * 1024 * 1024
 DISK_BYTES: Final = 1024 * 1024 * 1024
 SWEEP_BUDGET_MS: Final = 2.0
+PURGE_TIMEOUT_S: Final = 10.0
 _SWEEP_S: Final = 2.0
 _GRACE_S: Final = 5.0
 _QUIET_S: Final = 0.5  # a draining worker waits so long for the next request on an open connection
@@ -79,6 +85,7 @@ class Worker:
         memory = Store(capacity, log=self.disk.log if self.disk is not None else None)
         store = Levels(memory, self.disk) if self.disk is not None else memory
         self.edge = Edge(snapshot, self.log, store, clock, tier)
+        self.edge.announcer.announce = self._announce
         self.listeners: list[Listener | QuicEndpoint] = []  # for users
         self.inner: list[Listener] = []  # for function hosts and other workers' caches
         self._tier_app = self.edge.tier_app()
@@ -128,7 +135,26 @@ class Worker:
         return self.certificates
 
     def _door(self, h3_port: int) -> Door:
-        return Door(self.edge, self._config.paths.acme / "challenges", h3_port)
+        paths = self._config.paths
+        return PurgeDoor(
+            self.edge, paths.acme / "challenges", h3_port, lambda: read_secret(paths.token), self._purge
+        )
+
+    def _purges_socket(self) -> Path:
+        """Where purges are carried out."""
+        return self._config.paths.pop_run(self._pop.code) / PURGES
+
+    async def _purge(self, selectors: Sequence[Selector]) -> PurgeState:
+        request = PurgeRequest(selectors=tuple(selectors))
+        try:
+            reply = await frames.ask(self._purges_socket(), request, PURGE_TIMEOUT_S)
+        except (OSError, AtollError) as error:
+            raise RemoteError(f"the purge was not carried out: {error}", 503, "ask again") from error
+        assert isinstance(reply, PurgeState), "a purge is answered with its number"
+        return reply
+
+    async def _announce(self, selectors: tuple[Selector, ...]) -> None:
+        await self._purge(selectors)
 
     async def _answer(self, _peer: frames.Peer, message: Message) -> Message | None:
         if isinstance(message, ApplySnapshot):

@@ -23,8 +23,9 @@ from typing import Final
 import msgspec
 
 import atoll
-from atoll.config.policy import Policy, PolicyFile
-from atoll.config.spec import ANYWHERE, Snapshot
+from atoll.config.paths import PURGES
+from atoll.config.policy import PolicyFile
+from atoll.config.spec import ANYWHERE, Policy, Snapshot
 from atoll.control.certificates import ensure_leaves
 from atoll.edge.soundness import require_sound
 from atoll.errors import AtollError
@@ -41,7 +42,7 @@ from atoll.node.serve_admin import AdminApp, Report
 from atoll.node.serve_plan import Plan, local_pop, snapshot_of, surroundings
 from atoll.node.serve_purges import LocalPurges
 from atoll.node.serve_sockets import UNIX, WorkerSockets, listen_admin
-from atoll.node.serve_worker import PURGES, ServeWorker, prepare_process
+from atoll.node.serve_worker import ServeWorker, prepare_process
 from atoll.node.supervisor import Supervised, Supervisor
 from atoll.wire import frames
 from atoll.wire.messages import ApplySnapshot, EdgeStats, GetEdgeStats, Message, PurgeRequest, PurgeState

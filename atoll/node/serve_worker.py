@@ -13,7 +13,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,30 +21,25 @@ import uvloop
 
 from atoll.cache.disk import DiskStore
 from atoll.cache.purge import PurgeLog
-from atoll.config.purge import Selector
+from atoll.config.paths import PURGES
 from atoll.edge.clock import Clock
 from atoll.edge.door import Door
 from atoll.edge.log import AccessLog, NoLog
-from atoll.errors import AtollError, RemoteError
+from atoll.errors import AtollError
 from atoll.node.edge import Worker, load_snapshot, snapshot_file
 from atoll.node.policy_file import read_secret
+from atoll.node.purge_door import PurgeDoor
 from atoll.node.role import RoleConfig, read_role
-from atoll.node.serve_door import PurgeDoor
 from atoll.wire import frames
-from atoll.wire.messages import ApplySnapshot, Message, PurgeRequest, PurgeState
+from atoll.wire.messages import ApplySnapshot, Message
 
 MODULE: Final = "atoll.node.serve_worker"
-PURGES: Final = "purges.sock"
-"""In the run folder: where workers have purges carried out."""
-
 CACHE_BYTES: Final = "cache_bytes"
 DISK: Final = "disk"
 DISK_BYTES: Final = "disk_bytes"
 ACCESS_LOG: Final = "access_log"
 PURGE_TOKEN: Final = "purge_token"  # noqa: S105 - the option that names its file
 """The role's options."""
-
-_PURGE_TIMEOUT_S: Final = 10.0
 
 
 class ServeWorker(Worker):
@@ -73,14 +68,8 @@ class ServeWorker(Worker):
             return Door(self.edge, challenges, h3_port)
         return PurgeDoor(self.edge, challenges, h3_port, lambda: read_secret(Path(token)), self._purge)
 
-    async def _purge(self, selectors: Sequence[Selector]) -> int:
-        path = self._config.paths.run / PURGES
-        try:
-            reply = await frames.ask(path, PurgeRequest(selectors=tuple(selectors)), _PURGE_TIMEOUT_S)
-        except (OSError, AtollError) as error:
-            raise RemoteError(f"the purge was not carried out: {error}", 503, "ask again") from error
-        assert isinstance(reply, PurgeState)
-        return reply.applied
+    def _purges_socket(self) -> Path:
+        return self._config.paths.run / PURGES
 
     async def _answer(self, peer: frames.Peer, message: Message) -> Message | None:
         reply = await super()._answer(peer, message)

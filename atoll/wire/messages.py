@@ -95,13 +95,17 @@ class PurgeUpdate(_Message, frozen=True, kw_only=True):
 
 
 class PurgeState(_Message, frozen=True, kw_only=True):
-    """The number of the last purge that a worker has applied."""
+    """The number of the last purge that a worker has applied, or that `PurgeRequest` was given.
+
+    `pops` is what each PoP made of what was requested, where there are PoPs.
+    """
 
     applied: int
+    pops: dict[str, str] = {}
 
 
 class PurgeRequest(_Message, frozen=True, kw_only=True):
-    """A client has asked an edge worker of `atoll serve` to purge; answered `PurgeState` when all workers have."""
+    """An edge worker has something purged everywhere; answered `PurgeState` when everybody has."""
 
     selectors: tuple[Selector, ...]
 

@@ -1,12 +1,12 @@
-"""The public side of `atoll serve` where purging is allowed: the method `PURGE`, for who has the token.
+"""The public side where purging is allowed: the method `PURGE`, for who has the token.
 
     curl -X PURGE -H 'Authorization: Bearer TOKEN' http://127.0.0.1:8000/products/7
     curl -X PURGE -H 'Authorization: Bearer TOKEN' http://127.0.0.1:8000/products/*     everything below
     curl -X PURGE -H … -H 'Surrogate-Key: product-7 prices' http://127.0.0.1:8000/      by tags
 
 A URL is purged with all its variants, by both schemes. `Soft-Purge: 1` (or Fastly's name of it) keeps what is
-selected as stale: it is validated, and may stand in for an origin that fails. The answer comes when no worker
-serves it any more.
+selected as stale: it is validated, and may stand in for an origin that fails. The answer comes when nobody
+serves it any more, and says what each PoP has made of it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from atoll.edge.pipeline import Edge
 from atoll.errors import AtollError, RemoteError
 from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers, get, get_all
+from atoll.wire.messages import PurgeState
 
 MAX_TAGS: Final = 256
 _PURGE: Final = b"PURGE"
@@ -38,8 +39,8 @@ _SEPARATORS: Final = (
 _JSON: Final[Headers] = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="purge"')
 
-Purge = Callable[[Sequence[Selector]], Awaitable[int]]
-"""Carries purges out everywhere; the number of the last."""
+Purge = Callable[[Sequence[Selector]], Awaitable[PurgeState]]
+"""Carries purges out everywhere; the number of the last, and what each PoP has made of them."""
 
 
 class PurgeDoor(Door):
@@ -65,14 +66,14 @@ class PurgeDoor(Door):
         try:
             self._authorize(exchange)
             selectors = selectors_of(exchange, self.edge.table.canonical)
-            seq = await self._purge(selectors)
+            done = await self._purge(selectors)
         except RemoteError as error:
             self._say(exchange, error.status, {"message": error.message, "hint": error.hint})
             return
         except AtollError as error:
             self._say(exchange, 400, {"message": error.message, "hint": error.hint})
             return
-        self._say(exchange, 200, {"purged": selectors, "number": seq})
+        self._say(exchange, 200, {"purged": selectors, "number": done.applied, "pops": done.pops})
 
     def _authorize(self, exchange: Exchange) -> None:
         """Raises `RemoteError`: the token is not the right one, or not to be had."""

@@ -62,9 +62,14 @@ class GeoTable:
         return Geo(place.city, place.country, place.continent, cf)
 
     def _found(self, found: Found) -> Geo:
-        """A place in the real world: what is not known is left out, not guessed, so that no list is misled."""
+        """A place in the real world: what is not known is left out, so that no list is misled."""
         cf: dict[str, str | int] = {"colo": self._pop.code.upper()}
-        known = {"country": found.country, "continent": found.continent, "city": found.city, "asn": found.asn}
+        known: dict[str, str | int] = {
+            "country": found.country,
+            "continent": found.continent,
+            "city": found.city,
+            "asn": found.asn,
+        }
         cf.update({name: value for name, value in known.items() if value})
         if found.lat is not None and found.lon is not None:
             cf["latitude"], cf["longitude"] = f"{found.lat:.4f}", f"{found.lon:.4f}"

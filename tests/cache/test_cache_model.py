@@ -143,6 +143,7 @@ class CacheMachine(RuleBasedStateMachine):
     def _check(self, entry: Entry, path: bytes, request: Headers, asked: bytes) -> None:
         """What the cache serves is a response that may be served, by the model's own arithmetic."""
         assert entry.live
+        assert isinstance(entry.body, bytes)
         response = self.answers[entry.body.rstrip(b".")]
         assert response.path == path
         assert response.at_s >= self.purged_s.get(path, 0.0)

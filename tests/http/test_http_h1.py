@@ -16,6 +16,10 @@ from atoll.http.proxy_protocol import build
 class FakeHot:
     replays = False
     size = 0
+    wanted = True
+
+    def release(self) -> None:
+        raise AssertionError("it stays known")
 
     def replay(self, conn: ConnectionInfo, stream: Stream, now_s: float) -> None:
         raise AssertionError("prepared bytes are written, not replayed")

@@ -10,6 +10,7 @@ import uvloop
 from atoll.cli.client import Client
 from atoll.cli.lab_network import bar, city_of_each_pop, gateway_port
 from atoll.cli.lab_purge import purge
+from atoll.cli.lab_restart import restart
 from atoll.cli.lab_stampede import stampede
 from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.control.answers import Change, Pop, PopAction
@@ -49,11 +50,13 @@ def lab() -> None:
       atoll lab rollout --trials 20
       atoll lab purge --trials 50 --partition nrt
       atoll lab stampede --requests 1000
+      atoll lab restart --trials 20
     """
 
 
 lab.add_command(purge)
 lab.add_command(stampede)
+lab.add_command(restart)
 
 
 @lab.command()

@@ -34,14 +34,25 @@ class Sample(msgspec.Struct):
 
 
 class Prober:
-    """Asks one URL at a steady rate and keeps a sample of each request."""
+    """Asks one URL at a steady rate and keeps a sample of each request.
+
+    With `anew` each request has a connection of its own, and says so.
+    """
 
     def __init__(
-        self, address: tuple[str, int], host: str, path: str, rate: float, watch: bytes = b"x-edge-location"
+        self,
+        address: tuple[str, int],
+        host: str,
+        path: str,
+        rate: float,
+        watch: bytes = b"x-edge-location",
+        *,
+        anew: bool = False,
     ) -> None:
         self._address = address
         self._watch = watch
-        self._request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n".encode()
+        close = "Connection: close\r\n" if anew else ""
+        self._request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n{close}\r\n".encode()
         self._rate = rate
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Connection] = []

@@ -70,8 +70,9 @@ class EdgeWorkers:
 
     async def run(self) -> Never:
         """Keep every worker current."""
+        here = tuple(self._workers)
         self._meet_leavers()
-        await asyncio.gather(*(self._follow(worker) for worker in self._workers))
+        await asyncio.gather(*(self._follow(worker) for worker in here))
         raise AssertionError("a worker is followed for ever")
 
     async def _follow(self, worker: _Worker) -> Never:

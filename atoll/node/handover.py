@@ -100,10 +100,17 @@ def take(env: dict[str, str] | os._Environ[str]) -> Handed | None:
     return handed
 
 
+_told: Final[list[int]] = []
+"""Stops that the system has delivered. The loop heeds them a turn later: no exec may come between."""
+
+
 def heed_stops(stop: Callable[[], None]) -> None:
     """Call `stop` when told to stop, also for what came while nobody could heed it."""
     for number in _STOPS:
         asyncio.get_running_loop().add_signal_handler(number, stop)
+        # The loop is woken by a descriptor; what the handler itself does is left to others.
+        signal.signal(number, lambda told, _frame: _told.append(told))
+        signal.siginterrupt(number, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
 
@@ -189,13 +196,18 @@ class Upgrader:
 
 
 def become(module: str, handed: Handed) -> None:
-    """Replace this program by `module` as it is on disk; returns only if the system refuses."""
+    """Replace this program by `module` as it is on disk; returns if it has just been told to stop instead."""
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, _STOPS
+    )  # who tells it to stop from now on is heard by what follows
+    if _told:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        return
     _log.info("goes on as the code on disk")
     file = _written(handed)
     kept = [file.fileno(), *handed.descriptors()]
     for fd in kept:
         os.set_inheritable(fd, True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # who tells it to stop now is heard by what follows
     try:
         os.execve(sys.executable, _argv(module), {**os.environ, VARIABLE: str(file.fileno())})  # noqa: S606
     except OSError as error:

@@ -2,7 +2,8 @@
 
 It runs a whole network on one machine: NATS, the API, the gateway with the emulated Internet, the origins,
 and one supervisor per PoP, each in a session of its own so that a PoP can die as one. It serves no request
-itself; when it ends, in whatever way, everything below ends too.
+itself; when it ends, in whatever way, everything below ends too. It can go on as newer code with all that it
+holds (`atoll.node.handover`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,12 +23,14 @@ from atoll.config.paths import Endpoints
 from atoll.config.spec import NetworkSpec, PopSpec
 from atoll.errors import AtollError
 from atoll.internet.laptop import laptop_network
-from atoll.node import lock, nats, network_files
+from atoll.node import handover, lock, nats, network_files
+from atoll.node.code import code_version
 from atoll.node.folders import clear_run, make_folders
 from atoll.node.leftovers import sweep
+from atoll.node.listeners import listen_unix
 from atoll.node.process import Launch, role_launch, usage
 from atoll.node.role import READY_VARIABLE, RoleConfig, notify_ready, read_role
-from atoll.node.supervisor import Supervised, Supervisor
+from atoll.node.supervisor import READY_TIMEOUT_S, Supervised, Supervisor
 from atoll.wire import frames
 from atoll.wire.messages import (
     Failed,
@@ -42,12 +44,16 @@ from atoll.wire.messages import (
     Processes,
     ProcessInfo,
     ProcessSignal,
+    RestartRole,
     Stop,
+    Upgrade,
 )
 
 POP_ASK_TIMEOUT_S: Final = 1.0
 POP_START_TIMEOUT_S: Final = 25.0
 POP_GRACE_S: Final = 25.0
+MODULE: Final = "atoll.node.network"
+_LOCK: Final = "lock"
 _POP_STATES: Final = {"ready": "up", "starting": "starting", "backoff": "starting", "stopped": "down"}
 
 _log = logging.getLogger("atoll.network")
@@ -56,18 +62,26 @@ _log = logging.getLogger("atoll.network")
 class Network:
     """Every process of one network."""
 
-    def __init__(self, config: RoleConfig, network: NetworkSpec, nats_url: str) -> None:
+    def __init__(
+        self, config: RoleConfig, network: NetworkSpec, nats_url: str, handed: handover.Handed | None = None
+    ) -> None:
+        self._handed = handed or handover.Handed()
         self._config = config
         self._nats_url = nats_url  # it has the password: only for those who need it, and who pass it on
         self._paths = config.paths
         self._network = network
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(adopted=self._handed.supervised)
+        self._upgrader = handover.Upgrader(MODULE, self._settled, self._export)
+        self._version = code_version()
+        self._own = handover.Sockets(self._handed.sockets)
+        self._sockets: network_files.Sockets | None = None
         self._pops: dict[str, Supervised] = {}
         self._started_s = monotonic()
         self.stopping = asyncio.Event()
 
     def start(self, server: Launch, sockets: network_files.Sockets) -> None:
-        """Start everything; nobody waits for another."""
+        """Start everything, or take over what runs already; nobody waits for another."""
+        self._sockets = sockets
         self._supervisor.run(server)
         for origin in self._network.origins:
             fds = {"http": sockets.origins[origin.host].fileno()}
@@ -91,6 +105,24 @@ class Network:
         launch = role_launch("supervisor", "atoll.node.pop", config, own_group=True)
         return replace(launch, name=f"{pop.code}/supervisor", grace_s=POP_GRACE_S)
 
+    async def listen(self) -> asyncio.AbstractServer:
+        """Answer on `network.sock`."""
+        path = self._paths.network_socket
+        server = await frames.serve(self._own.hold("network", lambda: listen_unix(path)), self.answer)
+        await self._supervisor.dismiss()
+        return server
+
+    def _settled(self) -> bool:
+        return self._supervisor.settled and not self.stopping.is_set()
+
+    def _export(self) -> handover.Handed:
+        assert self._sockets is not None
+        return handover.Handed(
+            sockets={**self._own.export(), **self._sockets.export()},
+            supervised=self._supervisor.export(),
+            files={_LOCK: lock.descriptor()},
+        )
+
     async def answer(self, _peer: frames.Peer, message: Message) -> Message | None:
         """Requests on `network.sock`."""
         match message:
@@ -101,6 +133,12 @@ class Network:
                 return Ok()
             case ProcessSignal():
                 await self._kill(message)
+                return Ok()
+            case RestartRole():
+                await self._restart(message.name)
+                return Ok()
+            case Upgrade():
+                await self._upgrader.upgrade()
                 return Ok()
             case Stop():
                 self.stopping.set()
@@ -146,6 +184,21 @@ class Network:
         except OSError as error:
             raise AtollError(f"{code} is not up", hint=f"start it: `atoll pop start {code}`") from error
 
+    async def _restart(self, name: str) -> None:
+        """One of its own: without a gap where sockets are handed over, otherwise one after the other."""
+        if "/" in name:
+            raise AtollError(f"{name} is its PoP's to restart", hint="a PoP's supervisor is upgraded")
+        supervised = self._supervisor.get(name)
+        if supervised.launch.fds:
+            await supervised.replace()
+            return
+        await supervised.stop()
+        await supervised.resume()
+        try:
+            await asyncio.wait_for(supervised.ready.wait(), READY_TIMEOUT_S)
+        except TimeoutError:
+            raise AtollError(f"{name} did not come back", hint=f"look at `atoll logs {name}`") from None
+
     async def _status(self) -> NetworkStatus:
         pops = await asyncio.gather(*(self._pop_state(code) for code in self._pops))
         own = [info for info in self._supervisor.infos() if "/" not in info.name]
@@ -154,6 +207,7 @@ class Network:
             processes=(self._self_info(), *own),
             latency=self._config.options.get("latency", "off"),
             started_s=time() - (monotonic() - self._started_s),
+            version=self._version,
         )
 
     async def _pop_state(self, code: str) -> PopState:
@@ -209,6 +263,39 @@ async def serve(config: RoleConfig) -> None:
         AtollError: another network has this home, or a port is taken.
     """
     paths = config.paths
+    handed = handover.take(os.environ)
+    daemon, sockets, access = _resume(config, handed) if handed is not None else _prepare(config)
+    handover.heed_stops(daemon.stopping.set)
+    daemon.start(nats.launch(paths, access), sockets)
+    server = await daemon.listen()
+    notify_ready()
+    await daemon.stopping.wait()
+    _log.info("stopping")
+    await daemon.stop()
+    server.close()
+    paths.network_socket.unlink(missing_ok=True)
+
+
+_Begun = tuple[Network, network_files.Sockets, nats.NatsAccess]
+
+
+def _resume(config: RoleConfig, handed: handover.Handed) -> _Begun:
+    """With what the code before has left: everything runs."""
+    paths = config.paths
+    lock.adopt(handed.files[_LOCK])
+    laptop = laptop_network()
+    network = network_files.renewed(laptop, paths)
+    sockets = network_files.Sockets.adopt(handed.sockets)
+    network_files.write(paths, network, sockets.endpoints)
+    access = nats.current(paths)
+    own = {name: fd for name, fd in handed.sockets.items() if name not in sockets.export()}
+    handed = msgspec.structs.replace(handed, sockets=own)
+    return Network(config, network, access.url, handed), sockets, access
+
+
+def _prepare(config: RoleConfig) -> _Begun:
+    """From nothing."""
+    paths = config.paths
     make_folders(paths)
     if not lock.acquire(
         paths.lock_file, lock.Holder(pid=os.getpid(), started_s=time(), options=config.options)
@@ -224,17 +311,7 @@ async def serve(config: RoleConfig) -> None:
     network = network_files.place(laptop, sockets)
     network_files.write(paths, network, sockets.endpoints)
     access = nats.prepare(paths)
-    daemon = Network(config, network, access.url)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, daemon.stopping.set)
-    daemon.start(nats.launch(paths, access), sockets)
-    server = await frames.serve(paths.network_socket, daemon.answer)
-    notify_ready()
-    await daemon.stopping.wait()
-    _log.info("stopping")
-    await daemon.stop()
-    server.close()
-    paths.network_socket.unlink(missing_ok=True)
+    return Network(config, network, access.url), sockets, access
 
 
 def _refuse(error: AtollError) -> None:
@@ -250,7 +327,8 @@ def main() -> None:
     """Entry point."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(serve(read_role(os.environ)))
+        if not handover.rehearses(os.environ):
+            asyncio.run(serve(read_role(os.environ)))
     except AtollError as error:
         _refuse(error)
     except OSError as error:  # a full disk, a folder that nobody may write

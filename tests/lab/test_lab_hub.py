@@ -23,6 +23,7 @@ from atoll.wire.messages import (
     RouteAnnounce,
     RouteWithdraw,
     SpeakerOpen,
+    SpeakerRestart,
     Stop,
 )
 
@@ -245,3 +246,53 @@ def test_routes_in_words() -> None:
     route = RouteAnnounce(prefix=V4, prepend=3, med=10, communities=("65535:0", "1:2:3"))
     assert describe(route) == f"{V4} prepend 3 MED 10 communities 65535:0 1:2:3"
     assert describe(RouteAnnounce(prefix=V4)) == V4
+
+
+async def test_a_speaker_that_says_it_restarts_loses_no_route(net: Net) -> None:
+    first = await net.session("lhr", V4, V6)
+    before = len(net.changes)
+    assert await first.call(SpeakerRestart(patience_s=20.0)) == Ok()
+    first.close()
+    await until_said(net, "lhr's speaker restarts, its routes are kept")
+    assert {row.pop for row in net.hub.v4.rows.values()} == {"lhr"}
+    await net.session("lhr", V4, V6)
+    assert len(net.changes) == before
+
+
+async def test_what_its_successor_does_not_announce_goes(net: Net) -> None:
+    first = await net.session("lhr", V4, V6)
+    await first.call(SpeakerRestart(patience_s=0.1))
+    first.close()
+    await until_said(net, "lhr's speaker restarts, its routes are kept")
+    await net.session("lhr", V4)
+    await until_said(net, f"lhr has not announced {V6} again")
+    assert {row.pop for row in net.hub.v4.rows.values()} == {"lhr"}
+    assert {row.pop for row in net.hub.v6.rows.values()} == {""}
+
+
+async def test_a_successor_that_never_comes_takes_the_routes_along(net: Net) -> None:
+    first = await net.session("lhr", V4)
+    await first.call(SpeakerRestart(patience_s=0.05))
+    first.close()
+    await until_said(net, f"lhr has not announced {V4} again")
+    assert await net.pops() == {""}
+
+
+async def test_a_successor_that_dies_without_a_word_is_lost_like_any_other(net: Net) -> None:
+    first = await net.session("lhr", V4)
+    await first.call(SpeakerRestart(patience_s=20.0))
+    second = await net.session("lhr")  # before the first session's end was noticed
+    second.close()
+    await until_said(net, "lhr session lost, its routes with it")
+    assert await net.pops() == {""}
+
+
+async def until_said(net: Net, text: str) -> None:
+    """Wait until the Internet's journal says so."""
+    async with asyncio.timeout(5):
+        while True:
+            table = await frames.ask(net.socket, GetCatchment())
+            assert isinstance(table, CatchmentTable)
+            if any(line.endswith(text) for line in table.events):
+                return
+            await asyncio.sleep(0.01)

@@ -1,4 +1,7 @@
-"""A role as small as can be: serves `http` with its pid, ends on SIGTERM, or misbehaves on request."""
+"""A role as small as can be: serves `http` with its pid, ends on SIGTERM, or misbehaves on request.
+
+Told to leave, it answers who is connected and then ends.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ async def serve(behaviour: str) -> None:
     loop = asyncio.get_running_loop()
     if behaviour != "stubborn":
         loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, stop.set)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -29,11 +33,14 @@ async def serve(behaviour: str) -> None:
     socks = inherited_sockets(os.environ).values()
     servers = [await asyncio.start_server(answer, sock=sock) for sock in socks]
     print("serving", flush=True)
+    if behaviour == "slow":
+        await asyncio.sleep(2.0)
     if behaviour != "silent":
         notify_ready()
     await stop.wait()
     for server in servers:
         server.close()
+    print("accepts no more", flush=True)
     await asyncio.sleep(0)  # what has been accepted gets its handler
     await asyncio.gather(*open_connections)
 

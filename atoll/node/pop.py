@@ -212,6 +212,9 @@ class PopSupervisor:
         await self._supervisor.stop(ANYCAST)
         await self._supervisor.stop(*(self._edge_name(index) for index in range(self._pop.edges)))
         await asyncio.gather(self._hosts.stop_all(), self._supervisor.stop_all())
+
+    def close(self) -> None:
+        """Close every socket."""
         self._sockets.close()
 
 
@@ -226,6 +229,7 @@ async def serve(config: RoleConfig) -> None:
     announcing.cancel()
     await supervisor.stop()
     server.close()
+    supervisor.close()
 
 
 def main() -> None:

@@ -69,6 +69,7 @@ class Question:
 
     __slots__ = ("_edge", "_log_head", "authority", "headers", "lines", "method", "pool", "runtime", "target")
     replays: Final = True
+    rest: Final = b""
 
     def __init__(
         self, edge: Edge, runtime: FunctionRuntime, pool: UpstreamPool, exchange: Exchange, host: bytes

@@ -19,7 +19,9 @@ from atoll.http.fields import CacheControl, Headers, h2_fields
 from atoll.http.render import field_lines, status_line
 
 _SPARED: Final = 4  # that leave later than their turn, for one that comes
-MAX_BODY: Final = 64 * 1024
+MAX_BODY: Final = 1024 * 1024
+MAX_FRAMED: Final = 64 * 1024  # over HTTP/2 and 3, whose engines keep what waits for room
+_APART: Final = 32 * 1024  # content that is written after its head, not with it
 _OBJECT: Final = 64  # what a small Python object costs beside its bytes
 _KEPT: Final = 4 * 1024  # bytes of content that are kept rendered for what is asked for twice in a second
 
@@ -49,6 +51,7 @@ class Hot:
         "entry",
         "log_tail",
         "node",
+        "rest",
     )
 
     def __init__(
@@ -63,6 +66,7 @@ class Hot:
         self._member = member
         self.node = entry.node
         self._body = entry.body
+        self.rest = entry.body if len(entry.body) > _APART and not h2 else b""
         self._head = b"" if h2 else status_line(entry.status) + field_lines(fields)
         self._until_s = entry.response_time_s + entry.lifetime_s - entry.initial_age_s
         # Prepared bytes hold from one second's beginning to the next, or to the end of freshness.
@@ -90,9 +94,9 @@ class Hot:
             self._member,
             ttl,
             len(self._body),
-            self._body,
+            b"" if self.rest else self._body,
         )
-        self._wire = wire if again and len(self._body) <= _KEPT else b""
+        self._wire = wire if again and len(wire) <= 2 * _KEPT else b""
         return wire
 
     def h2(self, now_s: float) -> tuple[Headers, bytes] | None:
@@ -120,7 +124,7 @@ class Hot:
         self.entry.untell(self)
         self._until_s = 0.0
         self._renew_s = self._h2_renew_s = 0.0
-        self._body = self._wire = b""
+        self._body = self._wire = self.rest = b""
         self._h2 = ([], b"")
         self.entry = _GONE
         self.node = None

@@ -35,7 +35,7 @@ from atoll.edge.flight import Flights
 from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
 from atoll.edge.geo_database import GeoDatabase
-from atoll.edge.hot import MAX_BODY, Hot, HotTable
+from atoll.edge.hot import MAX_BODY, MAX_FRAMED, Hot, HotTable
 from atoll.edge.log import AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
@@ -335,7 +335,8 @@ class Edge:
             or exchange.raw is None
         ):
             return False
-        if entry.status != 200 or len(entry.body) > MAX_BODY or entry.partial is not None:
+        most = MAX_BODY if exchange.stream.protocol == "HTTP/1.1" else MAX_FRAMED
+        if entry.status != 200 or len(entry.body) > most or entry.partial is not None:
             return False
         if rules.not_modified(exchange.headers, entry.headers, entry.status):
             return False

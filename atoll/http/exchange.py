@@ -285,6 +285,10 @@ class HotEntry(Protocol):
         """Whether `replay` is what answers."""
 
     @property
+    def rest(self) -> bytes:
+        """What follows what `h1` gives: content too long to be put together with its head each time."""
+
+    @property
     def size(self) -> int:
         """Bytes that it takes, roughly; always the same."""
 

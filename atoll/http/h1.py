@@ -61,6 +61,8 @@ class H1Connection(RequestReader, asyncio.Protocol):
                 wire = entry.h1(now_s)
                 if wire is not None:
                     self.transport.write(wire)
+                    if entry.rest:
+                        self.transport.write(entry.rest)
                     self._served += 1
                     app.count_hot(self.info, entry, now_s)
                     return

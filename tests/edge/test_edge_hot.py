@@ -18,6 +18,7 @@ class Answer:
     """As large as it says."""
 
     replays = False
+    rest = b""
 
     def __init__(self, size: int, wanted: bool = False) -> None:
         self.size = size

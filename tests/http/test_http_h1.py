@@ -15,6 +15,7 @@ from atoll.http.proxy_protocol import build
 
 class FakeHot:
     replays = False
+    rest = b""
     size = 0
     wanted = True
 

@@ -23,7 +23,6 @@ from atoll.http.pace import Inflow, Outflow
 from atoll.http.render import status_line
 
 _LINGER_S = 2.0
-_PIECE = 4096  # bytes parsed before it is asked whether more requests may wait
 
 
 class H1Connection(RequestReader, asyncio.Protocol):
@@ -181,7 +180,7 @@ class H1Connection(RequestReader, asyncio.Protocol):
     # --- reading
 
     def _feed(self, data: bytes) -> None:
-        """Parse, a piece at a time: no more requests are taken in than may wait."""
+        """Parse, a part at a time: no more requests are taken in than may wait."""
         if self._refused_s:
             self._heard += len(data)
             if self._heard > self.app.limits.buffered:
@@ -198,9 +197,10 @@ class H1Connection(RequestReader, asyncio.Protocol):
             if len(self._queue) >= self.app.limits.pipeline:
                 self._held = data[start:]
                 break
-            piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
-            start += len(piece)
-            self._parse(piece)
+            end = self._part_end(data, start)
+            part = data if not start and end >= len(data) else data[start:end]
+            start += len(part)
+            self._parse(part)
             if self._exchange is not None and self._exchange.upgrade and self._raw_body is None:
                 self._offer_upgrade(self._exchange, self._early + data[start:])
                 return

@@ -20,6 +20,8 @@ from atoll.http.pace import Outflow
 from atoll.http.trailers import allowed_trailers
 
 _HOT_MAX_HEAD: Final = 2048
+_PART: Final = 4096  # bytes parsed before it is asked whether more requests may wait
+_LINE_END: Final = b"\r\n"
 
 
 class RequestReader:
@@ -34,7 +36,7 @@ class RequestReader:
         self._served = 0
         self._most = app.limits.h1_requests
         self._head_size = 0
-        self._seen = b""  # the bytes that the request's line is in
+        self._seen = b""  # the request's bytes, from their first; or blank lines before it
         self._line = app.limits.target + 256
         self._in_message = False
         self._target = b""
@@ -46,6 +48,7 @@ class RequestReader:
         self._deaf = False  # whatever follows an ignored Upgrade is no HTTP/1.1
         self._trailers: Headers = []
         self._unparsed = 0  # bytes of a body that follow all the same
+        self._body_left = 0  # bytes of a body of known length that have not come yet
         self._upload = Outflow()  # the other way: what the client sends of a body
         self._turned: Refused | None = None
         self._began_s = 0.0
@@ -72,6 +75,17 @@ class RequestReader:
         raise NotImplementedError
 
     # --- reading
+
+    def _part_end(self, data: bytes, start: int) -> int:
+        """How far to parse at once: a request begins where a part begins, or its line could not be judged."""
+        most = start + _PART
+        if self._body_left:
+            return min(most, start + self._body_left)
+        if self._in_message and data[start] in _LINE_END:  # it may be what completes a head, or a last chunk
+            rest = data[start:most].lstrip(_LINE_END)
+            return min(most, len(data)) - len(rest)
+        end = data.find(b"\r\n\r\n", start, most)
+        return most if end < 0 else end + 4
 
     def _parse(self, data: bytes) -> None:
         if self._in_message and self._exchange is None:
@@ -176,7 +190,7 @@ class RequestReader:
         stream = self._new_stream(parser.get_method())
         # One space each, and no protocol but HTTP: the parser knows others, and would not say.
         line = b"%b %b HTTP/1.%b\r\n" % (stream.method, self._target, b"0" if version10 else b"1")
-        if line not in self._seen:
+        if not self._seen.lstrip(_LINE_END).startswith(line):
             raise Refused(400, "malformed request line")
         authority, target, scheme = where(stream.method, self._target, self._host, version10)
         if scheme and self.trusted:
@@ -189,6 +203,7 @@ class RequestReader:
             stream.awaited, stream.takes_trailers = body.awaited, body.takes_trailers
         exchange = Exchange(self.info, stream, stream.method, authority, target, self._headers, time())
         if body.length or body.chunked:
+            self._body_left = body.length
             self._expect_body(exchange, stream)
         if leaves:
             self._read_upgrade(exchange, stream, body)
@@ -224,6 +239,7 @@ class RequestReader:
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange
         self._silent = -1
+        self._body_left = max(0, self._body_left - len(body))
         if exchange is None or exchange.body is None:
             return
         if exchange.body.received + len(body) > self.app.limits.body:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from atoll.config.compression import CompressionSpec
 from atoll.config.spec import NetworkSpec, OriginSpec, PoolSpec, PopSpec, RouteSpec, SiteSpec
 from atoll.internet.geography import CITIES
 from atoll.internet.world import POP_ASNS, POP_CITIES, default_world
@@ -39,10 +40,11 @@ _TO_LAB: Final = (
     RouteSpec(path="/plain/*", pool="lab", consistency="eventual"),
 )
 _TO_SHOP: Final = (RouteSpec(path="/*", pool="shop"),)
+_TO_SHOP_SMALLER: Final = (RouteSpec(path="/*", pool="shop", compression=CompressionSpec()),)
 _SITES: Final = (
     # Functions come by deploying them; until then their sites' routes end at the pool.
     SiteSpec(name="www", host="www.example.com", aliases=("example.com",), routes=_TO_SHOP),
-    SiteSpec(name="shop", host="shop.example.com", routes=_TO_SHOP),
+    SiteSpec(name="shop", host="shop.example.com", routes=_TO_SHOP_SMALLER),
     SiteSpec(name="ab", host="ab.example.com", routes=(RouteSpec(path="/*", pool="landing"),)),
     SiteSpec(name="lab", host="lab.example.com", routes=_TO_LAB),  # what experiments ask for
 )

@@ -11,13 +11,14 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final
 
 import click
 import msgspec
 
 from atoll.cli.output import json_option, print_json, say
+from atoll.cli.stages import STAGES, waiting_for
 from atoll.config.paths import Paths, resolve
 from atoll.errors import AtollError
 from atoll.node import lock
@@ -43,6 +44,7 @@ NAMED_ROLES: Final = ("gateway", "origin")  # only when they are asked for
 GRACE_S: Final = 600.0
 STEP_TIMEOUT_S: Final = 90.0
 ANNOUNCED_TIMEOUT_S: Final = 15.0
+SETTLE_S: Final = 30.0
 _LOOK_S: Final = 0.05
 _PATIENCE_S: Final = 2.0
 
@@ -158,8 +160,20 @@ def restart(
             say(f"{step.name} restarted ({step.ms:.0f} ms)")
 
     asyncio.run(_restart(paths, pops, roles, whole, grace_s, tell))
+    _until_settled(paths)
     if as_json:
         print_json(done)
+
+
+def _until_settled(paths: Paths) -> None:
+    """What was restarted has found the others again: an API that has only begun has heard of no PoP yet."""
+    deadline_s = monotonic() + SETTLE_S
+    for stage in STAGES:
+        while missing := waiting_for(paths, stage):
+            if monotonic() > deadline_s:
+                hint = f"look at `atoll logs {missing[0].split(' ')[0]}`"
+                raise AtollError(f"{stage} not ready after the restart: {', '.join(missing)}", hint)
+            sleep(_LOOK_S)
 
 
 async def _restart(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -101,13 +101,16 @@ class Asking:
                 hint=f"expected {status} with {end - first} bytes",
             )
 
-    def warm(self, target: Target, scenario: Scenario) -> None:
-        """Ask until the target has settled."""
+    def warm(self, target: Target, scenario: Scenario, say: Callable[[str], None]) -> None:
+        """Ask until the target has settled; `say` is told where that takes long."""
         self.check(target, scenario)
         if scenario.order != "mix":
             self.load(target, scenario, scenario.warm_s)
             return
-        while self._at.get(target.name, 0) < self._sizes.mix_warm:
+        while (done := self._at.get(target.name, 0)) < self._sizes.mix_warm:
+            say(
+                f"{scenario.name:<12} {target.name:<7} {done:>9,} of {self._sizes.mix_warm:,} requests to fill it"
+            )
             self.load(target, scenario, _MIX_WARM_S)
 
     def load(self, target: Target, scenario: Scenario, seconds: float) -> Load:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from math import cos, exp, log, pi, sqrt
 from typing import Final
 
 SIZE: Final = 1024
@@ -20,6 +21,8 @@ _SEED: Final = 20_260_101
 _KEPT_FROM: Final = 64 * 1024  # bodies of this size and more are made once
 _MIX_MEDIAN: Final = 3000.0  # bytes; with the width below 8 KiB on average
 _MIX_SIGMA: Final = 1.4
+_SPREAD: Final = 0x9E3779B97F4A7C15
+_WORD: Final = (1 << 64) - 1
 
 
 def path(number: int, size: int = SIZE) -> str:
@@ -44,8 +47,11 @@ def _body(number: int, size: int) -> bytes:
 
 def mixed_size(number: int) -> int:
     """Bytes of object `number` where sizes vary: log-normal, as on the web; the same each time."""
-    drawn = random.Random(number).lognormvariate(0.0, _MIX_SIGMA)
-    return min(MIX_LARGEST, 64 + int(_MIX_MEDIAN * drawn))
+    mixed = ((number + 1) * _SPREAD) & _WORD
+    mixed = ((mixed ^ mixed >> 32) * _SPREAD) & _WORD
+    one, other = (mixed >> 32) + 1, mixed & 0xFFFFFFFF
+    normal = sqrt(-2 * log(one / 2**32)) * cos(2 * pi * other / 2**32)  # Box and Muller's way
+    return min(MIX_LARGEST, 64 + int(_MIX_MEDIAN * exp(_MIX_SIGMA * normal)))
 
 
 def zipf(objects: int, draws: int, exponent: float = 0.9) -> Sequence[int]:

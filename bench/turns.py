@@ -233,7 +233,7 @@ def _leave_out(running: Run, target: Target, scenario: Scenario, why: str) -> No
 
 def _warm(running: Run, target: Target, scenario: Scenario) -> bool:
     running.say(f"{scenario.name:<12} warming up {target.name}")
-    running.asking.warm(target, scenario)
+    running.asking.warm(target, scenario, running.say)
     return True
 
 

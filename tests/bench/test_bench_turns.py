@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import mean, median
 
 import pytest
 
@@ -124,3 +125,11 @@ def test_a_run_in_which_atoll_failed_is_not_ok() -> None:
 
     assert report({"varnish/h1-tls": "no TLS", "ats": "missing"}).ok
     assert not report({"atoll/range-1m": "answers 200"}).ok
+
+
+def test_sizes_of_a_mix_are_those_of_the_web_and_never_change() -> None:
+    sizes = [objects.mixed_size(number) for number in range(20_000)]
+    assert sizes == [objects.mixed_size(number) for number in range(20_000)]
+    assert 64 <= min(sizes) <= max(sizes) <= objects.MIX_LARGEST
+    assert median(sizes) == pytest.approx(3064, rel=0.05)
+    assert mean(sizes) == pytest.approx(7900, rel=0.1)

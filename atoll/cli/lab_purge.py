@@ -8,10 +8,10 @@ import click
 import uvloop
 
 from atoll.cli.client import Client
-from atoll.cli.lab_network import bar, pop_of, scene_of
+from atoll.cli.lab_network import bar, pop_of, scene_of, until_whole
 from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.config.purge import Kind
-from atoll.control.answers import Purge
+from atoll.control.answers import PopAction, ProcessKill, Purge
 from atoll.errors import AtollError
 from atoll.lab import purge as purges
 
@@ -27,6 +27,7 @@ _COLUMNS: Final = (">trial", "purged", "partition", ">ack ms", ">requests", ">ch
 @click.option(
     "--partition", default="", metavar="POP", help="Freeze this PoP's agent for some of the trials."
 )
+@click.option("--restart", is_flag=True, help="Kill the worker of the PoP that is cut off, too.")
 @click.option(
     "--kind",
     default=MIXED,
@@ -37,7 +38,16 @@ _COLUMNS: Final = (">trial", "purged", "partition", ">ack ms", ">requests", ">ch
 @click.option("--soft", is_flag=True, help="Soft purges: what is selected is validated, not forgotten.")
 @click.option("--seed", default=1, show_default=True, help="Of what users ask for.")
 @json_option
-def purge(trials: int, rate: float, partition: str, kind: str, soft: bool, seed: int, as_json: bool) -> int:
+def purge(
+    trials: int,
+    rate: float,
+    partition: str,
+    restart: bool,
+    kind: str,
+    soft: bool,
+    seed: int,
+    as_json: bool,
+) -> int:
     """Change what the origin says, purge it under load, look for answers that are older.
 
     Users at every PoP ask for objects whose bodies name their version. After the acknowledgement of a purge
@@ -55,6 +65,8 @@ def purge(trials: int, rate: float, partition: str, kind: str, soft: bool, seed:
         scene = scene_of(client)
         if partition and partition not in scene.cities:
             raise AtollError(f"no PoP {partition} is up", f"there are {', '.join(scene.cities)}")
+        if restart and not partition:
+            raise click.UsageError("--restart takes a --partition.")
 
         def order(what: Kind, value: str, softly: bool) -> dict[str, str]:
             done = client.post("/v1/purge", Purge, {"kind": what, "value": value, "soft": softly})
@@ -67,9 +79,18 @@ def purge(trials: int, rate: float, partition: str, kind: str, soft: bool, seed:
             silent_s = pop_of(client, pop).heard_s
             return silent_s if silent_s is not None else float("inf")
 
-        network = purges.Network(order, agent_pid, heard_s)
+        def kill_worker(pop: str) -> None:
+            client.post(f"/v1/processes/{pop}/edge-0/kill", ProcessKill)
+
+        def forgive(pop: str) -> None:
+            client.post(f"/v1/pops/{pop}/start", PopAction)
+            until_whole(client)
+
+        network = purges.Network(order, agent_pid, heard_s, kill_worker, forgive)
         chosen = purges.KINDS if kind == MIXED else tuple(name for name in purges.KINDS if name == kind)
-        plan = purges.Plan(trials=trials, rate=rate, kinds=chosen, soft=soft, partition=partition, seed=seed)
+        plan = purges.Plan(
+            trials=trials, rate=rate, kinds=chosen, soft=soft, partition=partition, restart=restart, seed=seed
+        )
         with bar(quiet=as_json) as progress:
             task = progress.add_task(f"purge, seen from {', '.join(scene.cities.values())}", total=trials)
             outcome = uvloop.run(

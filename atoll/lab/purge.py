@@ -7,7 +7,8 @@ arrive.
 
 With a partition, a PoP's agent is frozen for some of the trials: the PoP serves on and hears of nothing. A
 purge is then acknowledged when the PoP's lease has run out. Routes whose promise is `strict` stay current
-even there; others serve what they have until the PoP has caught up, which is timed.
+even there; others serve what they have until the PoP has caught up, which is timed. Where asked to, the PoP's
+worker is killed meanwhile: its successor, too, has heard of nothing, and has what was stored on disk.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ WARM_UP_S: Final = 1.0
 WATCH_S: Final = 0.25  # of users' questions after an acknowledgement, before the next trial
 LONGEST_CATCH_UP_S: Final = 20.0
 LONGEST_LAPSE_MS: Final = 6000.0  # a lease, its margin, and what a busy machine needs
+LONGEST_RESTART_S: Final = 30.0
 HEARD_S: Final = 1.5  # an agent that has been heard within that is waited for
 _OBJECTS: Final = 6
 _FOCUS: Final = 0.75  # part of the requests that ask for what is being purged
@@ -54,8 +56,9 @@ _ANSWERS: Final = tuple(
 )
 PATHS: Final = tuple(f"{group}/{number}" for number in range(_OBJECTS) for group in _GROUPS)
 
-Partition = Literal["", "lapses", "gone"]
-"""No partition; the PoP is waited for until its lease has run out; it is known to be gone."""
+Partition = Literal["", "lapses", "gone", "restarted"]
+"""No partition; the PoP is waited for until its lease has run out; it is known to be gone; so it is, and its
+worker has been killed and started again."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -112,6 +115,8 @@ class Network(msgspec.Struct, frozen=True):
     purge: Callable[[Kind, str, bool], dict[str, str]]  # how each PoP took it
     agent_pid: Callable[[str], int]
     heard_s: Callable[[str], float]  # since the last heartbeat of a PoP's agent
+    kill_worker: Callable[[str], None]
+    forgive: Callable[[str], None]  # a PoP its falls: they were ours
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +127,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[Kind, ...] = KINDS
     soft: bool = False
     partition: str = ""
+    restart: bool = False  # the worker of the PoP that is cut off, too
     seed: int = 1
 
 
@@ -222,6 +228,9 @@ class _Experiment:
             await asyncio.sleep(self._random.random())
             progress(await self._trial(number, "lapses"))
             progress(await self._trial(number + 1, "gone"))
+            if self._plan.restart:
+                await self._restart(pop)
+                progress(await self._trial(number + 2, "restarted"))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -230,6 +239,31 @@ class _Experiment:
         self._catch_ups_ms.append(round((monotonic() - healed_s) * 1000, 1))
         self._cut_off = ""
         await self._until_heard(pop)
+        if self._plan.restart:
+            await asyncio.to_thread(self._network.forgive, pop)
+
+    async def _restart(self, pop: str) -> None:
+        """Kill the worker; returns when its successor serves. What users lose by that is not the purges'."""
+        self._watch.tally = disturbed = Tally()
+        reader = Reader(self._scene.gateway, self._scene.host_at(pop))
+        await asyncio.sleep(WARM_UP_S)  # who asked before has been answered
+        await asyncio.to_thread(self._network.kill_worker, pop)
+        try:
+            async with asyncio.timeout(LONGEST_RESTART_S):
+                away = False
+                while True:
+                    said = (await reader.get(PATHS[0], fresh=True)).text(b"x-edge-location")
+                    if away and said == pop:
+                        break
+                    away = away or said != pop
+                    await asyncio.sleep(_PROBE_S)
+        except TimeoutError:
+            raise AtollError(f"{pop}'s worker does not come back", f"see `atoll logs {pop}-edge-0`") from None
+        finally:
+            reader.close()
+        await asyncio.sleep(WARM_UP_S)
+        disturbed.errors.clear()
+        self._tallies.append(disturbed)
 
     async def _until_caught_up(self, pop: str) -> None:
         reader = Reader(self._scene.gateway, self._scene.host_at(pop))
@@ -297,8 +331,8 @@ class _Experiment:
 def judge(plan: Plan, trials: Sequence[Trial], whole: Tally, catch_ups_ms: Sequence[float]) -> Result:
     """The verdict over all trials."""
 
-    def acks(partition: Partition) -> Spread | None:
-        values = [ms for trial in trials if trial.partition == partition for ms in trial.ack_ms]
+    def acks(*partitions: Partition) -> Spread | None:
+        values = [ms for trial in trials if trial.partition in partitions for ms in trial.ack_ms]
         return spread(values) if values else None
 
     failed = whole.errors.total()
@@ -311,7 +345,7 @@ def judge(plan: Plan, trials: Sequence[Trial], whole: Tally, catch_ups_ms: Seque
         trials=tuple(trials),
         ack_ms=acks(""),
         ack_lapsed_ms=lapsed,
-        ack_gone_ms=acks("gone"),
+        ack_gone_ms=acks("gone", "restarted"),
         catch_up_ms=spread(list(catch_ups_ms)) if catch_ups_ms else None,
         requests=whole.requests,
         checked=whole.checked,

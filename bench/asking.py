@@ -108,9 +108,8 @@ class Asking:
             self.load(target, scenario, scenario.warm_s)
             return
         while (done := self._at.get(target.name, 0)) < self._sizes.mix_warm:
-            say(
-                f"{scenario.name:<12} {target.name:<7} {done:>9,} of {self._sizes.mix_warm:,} requests to fill it"
-            )
+            of = f"{done:>9,} of {self._sizes.mix_warm:,}"
+            say(f"{scenario.name:<12} {target.name:<7} {of} requests to fill it")
             self.load(target, scenario, _MIX_WARM_S)
 
     def load(self, target: Target, scenario: Scenario, seconds: float) -> Load:

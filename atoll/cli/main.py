@@ -34,6 +34,8 @@ COMMANDS: Final = {
     "delete": ("atoll.cli.functions:delete", "Take a function out of the network."),
     "purge": ("atoll.cli.purge:purge", "Forget what is stored, on every PoP."),
     "certs": ("atoll.cli.certs:certs", "Certificates for your own names: order, list, renew, import."),
+    "apply": ("atoll.cli.apply:apply", "Put a policy file's sites, pools and origins into the network."),
+    "sites": ("atoll.cli.apply:sites", "Sites, their routes, and where those lead."),
     "adopt-store": ("atoll.cli.store:adopt_store", "Have every PoP follow a store made anew."),
     "sign-url": ("atoll.cli.sign_url:sign_url", "Sign a URL for a route that asks for it."),
     "serve": ("atoll.cli.serve:serve", "A caching proxy before your own servers, without a network."),

@@ -38,6 +38,7 @@ import msgspec
 
 from atoll.config.located import Document, Path, parse_toml
 from atoll.config.policy_fields import Defaults, Lookup, Reader, shown
+from atoll.config.policy_schema import site_name
 from atoll.config.spec import ANYWHERE, OriginSpec, Policy, PoolSpec, RouteSpec, SiteSpec
 from atoll.errors import AtollError
 
@@ -179,11 +180,6 @@ def _site(site: SiteSpec, reader: Reader, policy: Policy, around: Surroundings) 
         routes=routes,
     )
     return _moved(site, named, reader)
-
-
-def site_name(host: str) -> str:
-    """The name of a site that has none of its own: `www-example-com`."""
-    return "anywhere" if host == ANYWHERE else host.replace(".", "-")[:63].strip("-")
 
 
 def _moved(before: _SPEC, after: _SPEC, reader: Reader) -> _SPEC:

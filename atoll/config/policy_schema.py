@@ -17,6 +17,7 @@ import msgspec
 from msgspec import inspect
 
 from atoll.config.policy_units import DURATION, SIZE
+from atoll.config.spec import ANYWHERE
 
 SECRETS: Final = frozenset(("secret",))
 SIZES: Final = frozenset((("AdmissionSpec", "max_body"), ("RetrySpec", "body")))
@@ -113,3 +114,8 @@ def expected_of(field: Field) -> str:
             return "a whole number"
         case _:
             return "a number"
+
+
+def site_name(host: str) -> str:
+    """The name of a site that has none of its own: `www-example-com`."""
+    return "anywhere" if host == ANYWHERE else host.replace(".", "-")[:63].strip("-")

@@ -7,6 +7,8 @@ from typing import Final, Literal
 import msgspec
 
 from atoll.config.purge import Kind, Selector
+from atoll.config.spec import Policy
+from atoll.control.policy_changes import SpecChange
 from atoll.control.rollout import PopReceipt
 from atoll.wire.messages import AnycastStatus, CatchmentRow, EdgeStats, ProcessInfo
 
@@ -75,6 +77,55 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str
     pops: dict[str, str]
+
+
+class ApplyOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators want from now on, beside the network's own or in its place.
+
+    `prune`: what they have applied before and is not in it goes. `dry_run`: only say what would change.
+    """
+
+    policy: Policy
+    prune: bool = False
+    dry_run: bool = False
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy has changed, with a receipt from each PoP; nothing was asked of them if nothing has."""
+
+    changes: tuple[SpecChange, ...]
+    seq: int | None  # of the change; None: there was none
+    pops: dict[str, PopReceipt]
+    total_ms: float
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A route of a site."""
+
+    path: str
+    pool: str
+    function: str
+    cache: bool
+    rules: tuple[str, ...]  # those of its admission
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A site. `source`: the network's own, a policy's, or made for a function's routes."""
+
+    name: str
+    host: str
+    aliases: tuple[str, ...]
+    tenant: str
+    source: Literal["network", "policy", "function"]
+    routes: tuple[Route, ...]
+
+
+class Sites(msgspec.Struct, frozen=True, kw_only=True):
+    """Every site, and the names that a policy may name."""
+
+    sites: tuple[Site, ...]
+    pools: tuple[str, ...]
+    origins: tuple[str, ...]
 
 
 class Function(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,8 +25,11 @@ from litestar.params import FromPath, FromQuery, JSONBody, RawBody
 
 import atoll
 from atoll.config.spec import DEFAULT_TENANT, FunctionSpec
+from atoll.control import applying
 from atoll.control.answers import (
     Adoption,
+    Applied,
+    ApplyOrder,
     Change,
     Function,
     Health,
@@ -37,6 +40,7 @@ from atoll.control.answers import (
     Purge,
     PurgeWish,
     RollbackOrder,
+    Sites,
     Status,
     Version,
 )
@@ -165,6 +169,16 @@ async def purge(services: NamedDependency[Services], data: JSONBody[PurgeWish]) 
     return await services.plane.purge(data, down)
 
 
+@get("/sites", summary="Sites and routes, and the pools and origins there are")
+async def sites(services: NamedDependency[Services]) -> Sites:
+    return await applying.sites(services.plane)
+
+
+@post("/sites/apply", status_code=200, summary="Put a policy's sites, pools and origins into the network")
+async def apply(services: NamedDependency[Services], data: JSONBody[ApplyOrder]) -> Applied:
+    return await applying.apply(services.plane, data)
+
+
 @post("/store/adopt", status_code=200, summary="Have every PoP follow this store")
 async def adopt_store(services: NamedDependency[Services]) -> Adoption:
     return await services.plane.adopt()
@@ -181,7 +195,7 @@ def create_app(plane: ControlPlane, observer: Observer, token: str) -> Litestar:
             raise RemoteError("this needs the network's token", 401, "Authorization: Bearer <token>")
 
     handlers = [health, status, pops, pop_action, kill_process, kill_pop_process, catchment]
-    handlers += [functions, versions, deploy, rollback, remove, purge, adopt_store]
+    handlers += [functions, versions, deploy, rollback, remove, purge, adopt_store, sites, apply]
     return Litestar(
         [Router("/v1", route_handlers=handlers, guards=[require_token])],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},

@@ -26,7 +26,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from atoll.config.plain import DEPTH_HINT, TOO_DEEP, first_mistake
-from atoll.config.spec import DEFAULT_TENANT, BundleManifest, FunctionSpec, FunctionVersion, NetworkSpec
+from atoll.config.spec import (
+    DEFAULT_TENANT,
+    BundleManifest,
+    FunctionSpec,
+    FunctionVersion,
+    NetworkSpec,
+    Policy,
+)
 from atoll.control import rollout
 from atoll.control.answers import FOLLOWS, Adoption, Change, Purge, PurgeWish
 from atoll.control.certificates import ensure_leaves, network_names
@@ -34,7 +41,7 @@ from atoll.control.link import Link
 from atoll.control.presence import Presence
 from atoll.control.purge_wishes import selector_of
 from atoll.control.purges import Purger
-from atoll.control.rollout import Absent, Preparation, Prepared, Refused
+from atoll.control.rollout import Absent, PopReceipt, Preparation, Prepared, Refused
 from atoll.control.sites import compile_network
 from atoll.control.specs import NETWORK_KEY, Specs, function_key, with_function
 from atoll.control.store import Store, Stored
@@ -63,6 +70,11 @@ class ControlPlane:
         self._commit = asyncio.Lock()
         self.presence = Presence()
         self._purger = Purger([pop.code for pop in network.pops], self.presence)
+
+    @property
+    def network(self) -> NetworkSpec:
+        """What this run has by itself: without what operators have applied, and without functions' sites."""
+        return self._network
 
     @property
     def connected(self) -> bool:
@@ -103,12 +115,37 @@ class ControlPlane:
         Raises:
             RemoteError: the wish selects nothing (422), or the network is not able to (503).
         """
-        canonical = table_of(self._network).canonical
+        specs = (await self.store.load()).specs
+        canonical = table_of(compile_network(self._network, specs.functions, specs.policy)).canonical
         try:
             selector = selector_of(wish.kind, wish.value, wish.soft, DEFAULT_TENANT, canonical)
         except AtollError as error:
             raise RemoteError(error.message, 422, error.hint, error.where) from error
         return await self._purger.purge(selector, down)
+
+    async def put_policy(self, policy: Policy, last: int) -> tuple[float, int]:
+        """Store what operators have applied, unless that has changed since revision `last`; when, and `seq`.
+
+        Raises:
+            RemoteError: a function deployed meanwhile collides with it, or somebody else was first (409).
+        """
+        async with self._commit:
+            functions = (await self.store.load()).specs.functions
+            names = network_names(compile_network(self._network, functions, policy))
+            await asyncio.to_thread(ensure_leaves, self._ca, names, dt.datetime.now(dt.UTC))
+            at_s = monotonic()
+            return at_s, await self.store.put_policy(policy, last)
+
+    async def receipts(
+        self, alive: Collection[str], store: str, seq: int, since_s: float
+    ) -> dict[str, PopReceipt]:
+        """What each PoP makes of a change that needed no preparation; those `alive` are waited for."""
+        pops = [pop.code for pop in self._network.pops]
+        arrived = await self.presence.receipts(alive, store, seq, RECEIPTS_TIMEOUT_S)
+        if len(alive) < len(pops):  # an agent that has just come back has not been heard yet
+            arrived = await self.presence.receipts(pops, store, seq, GRACE_S)
+        asked: dict[str, Preparation] = {pop: Prepared(None) if pop in alive else Absent() for pop in pops}
+        return rollout.receipts(asked, _since(since_s, arrived))
 
     async def deploy(self, name: str, data: bytes) -> Change:
         """Bring a bundle into service everywhere.
@@ -146,20 +183,15 @@ class ControlPlane:
         await store.delete_function(spec.tenant, name, stored.revisions[key])
         gone = await store.load()
         seq = gone.revisions[key]
-        arrived = await self.presence.receipts(alive, gone.specs.store, seq, RECEIPTS_TIMEOUT_S)
-        if len(alive) < len(pops):  # an agent that has just come back has not been heard yet
-            arrived = await self.presence.receipts(pops, gone.specs.store, seq, GRACE_S)
+        receipts = await self.receipts(alive, gone.specs.store, seq, removed_s)
         await self._forget_bundles(store, {version.bundle for version in spec.versions})
-        asked: dict[str, Preparation] = {
-            pop.code: Prepared(None) if pop.code in alive else Absent() for pop in self._network.pops
-        }
         return Change(
             name=name,
             version="",
             number=0,
             previous=spec.active,
             seq=seq,
-            pops=rollout.receipts(asked, _since(removed_s, arrived)),
+            pops=receipts,
             total_ms=_ms_since(started_s),
         )
 
@@ -281,7 +313,7 @@ class ControlPlane:
     async def _publish_network(self, store: Store) -> None:
         """Store the network's spec if the store has none, or another; certificates for its names first."""
         stored = await store.load()
-        network = compile_network(self._network, stored.specs.functions)
+        network = compile_network(self._network, stored.specs.functions, stored.specs.policy)
         await asyncio.to_thread(ensure_leaves, self._ca, network_names(network), dt.datetime.now(dt.UTC))
         if stored.specs.network != self._network:
             await store.put_network(self._network, stored.revisions.get(NETWORK_KEY, 0))
@@ -339,8 +371,8 @@ def _compiled(specs: Specs, after: FunctionSpec) -> NetworkSpec:
     if specs.network is None:
         raise RemoteError("the store has no network yet", 503, "try again in a moment")
     others = [f for f in specs.functions if (f.tenant, f.name) != (after.tenant, after.name)]
-    compile_network(specs.network, [*others, after])  # last, so that a conflict is told as its own
-    return compile_network(specs.network, with_function(specs, after).functions)
+    compile_network(specs.network, [*others, after], specs.policy)  # last: a conflict is told as its own
+    return compile_network(specs.network, with_function(specs, after).functions, specs.policy)
 
 
 def _since(start_s: float, arrived: dict[str, float]) -> dict[str, float]:

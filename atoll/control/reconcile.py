@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from atoll.config.spec import FunctionRuntime, FunctionSpec, NetworkSpec, PopSpec, Snapshot
+from atoll.config.spec import FunctionRuntime, FunctionSpec, NetworkSpec, Policy, PopSpec, Snapshot
 from atoll.control.sites import compile_network
 from atoll.control.specs import Specs
 
@@ -69,12 +69,14 @@ def snapshot(specs: Specs, pop: PopSpec, ready: Mapping[str, str], versions: Map
         if function_id(function) in versions
     )
     last = Snapshot(seq=specs.seq, pop=pop, network=specs.network, functions=runtimes)
-    return relocated(last, specs.network, specs.functions)
+    return relocated(last, specs.network, specs.functions, specs.policy)
 
 
-def relocated(last: Snapshot, network: NetworkSpec, functions: Iterable[FunctionSpec]) -> Snapshot:
+def relocated(
+    last: Snapshot, network: NetworkSpec, functions: Iterable[FunctionSpec], policy: Policy | None = None
+) -> Snapshot:
     """`last` in `network`: the same versions, with the sites, origins and ports that are true now."""
-    compiled = compile_network(network, functions)
+    compiled = compile_network(network, functions, policy)
     pop = next((p for p in compiled.pops if p.code == last.pop.code), last.pop)
     return msgspec.structs.replace(last, pop=pop, network=compiled)
 

@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from atoll.config.spec import FunctionSpec, NetworkSpec, RouteSpec, SiteSpec
+from atoll.config.spec import FunctionSpec, NetworkSpec, Policy, RouteSpec, SiteSpec
+from atoll.control.policies import merged
 from atoll.errors import RemoteError
 
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -45,9 +46,12 @@ def parse_pattern(pattern: str, function: str) -> RoutePattern:
     return RoutePattern(host.lower(), path)
 
 
-def compile_network(network: NetworkSpec, functions: Iterable[FunctionSpec]) -> NetworkSpec:
-    """`network` with the sites that the active functions' routes make of it."""
-    return msgspec.structs.replace(network, sites=compile_sites(network.sites, functions))
+def compile_network(
+    network: NetworkSpec, functions: Iterable[FunctionSpec], policy: Policy | None = None
+) -> NetworkSpec:
+    """`network` under `policy`, with the sites that the active functions' routes make of it."""
+    under = merged(network, policy) if policy is not None else network
+    return msgspec.structs.replace(under, sites=compile_sites(under.sites, functions))
 
 
 def compile_sites(sites: tuple[SiteSpec, ...], functions: Iterable[FunctionSpec]) -> tuple[SiteSpec, ...]:

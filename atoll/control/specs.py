@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import msgspec
 
-from atoll.config.spec import FunctionSpec, NetworkSpec
+from atoll.config.spec import FunctionSpec, NetworkSpec, Policy
 
 NETWORK_KEY = "network"
+POLICY_KEY = "policy"
 STORE_KEY = "store-id"
 FUNCTION_PREFIX = "fn."
 
@@ -26,6 +27,7 @@ class Specs(msgspec.Struct, frozen=True, kw_only=True):
     v: int = 1
     seq: int = 0
     network: NetworkSpec | None = None
+    policy: Policy | None = None  # what operators have applied, beside the network or in its place
     functions: tuple[FunctionSpec, ...] = ()
     store: str = ""  # the identity of the store they are from, "" before it has one
     unreadable: tuple[str, ...] = ()  # keys whose present value this version cannot read, sorted
@@ -57,6 +59,9 @@ def _set(specs: Specs, key: str, value: bytes | None) -> Specs:
     if key == NETWORK_KEY:
         network = msgspec.json.decode(value, type=NetworkSpec) if value else None
         return msgspec.structs.replace(specs, network=network)
+    if key == POLICY_KEY:
+        policy = msgspec.json.decode(value, type=Policy) if value else None
+        return msgspec.structs.replace(specs, policy=policy)
     if key == STORE_KEY:
         return msgspec.structs.replace(specs, store=(value or b"").decode())
     if key.startswith(FUNCTION_PREFIX):
@@ -81,7 +86,9 @@ def filled(specs: Specs, known: Specs) -> Specs:
             functions.append(function)
     unread = NETWORK_KEY in specs.unreadable and specs.network is None
     network = known.network if unread else specs.network
-    return with_functions(msgspec.structs.replace(specs, network=network), functions)
+    unread = POLICY_KEY in specs.unreadable and specs.policy is None
+    policy = known.policy if unread else specs.policy
+    return with_functions(msgspec.structs.replace(specs, network=network, policy=policy), functions)
 
 
 def _without(specs: Specs, key: str) -> list[FunctionSpec]:

@@ -23,8 +23,8 @@ from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
-from atoll.config.spec import FunctionSpec, NetworkSpec
-from atoll.control.specs import NETWORK_KEY, STORE_KEY, Specs, changed, function_key
+from atoll.config.spec import FunctionSpec, NetworkSpec, Policy
+from atoll.control.specs import NETWORK_KEY, POLICY_KEY, STORE_KEY, Specs, changed, function_key
 from atoll.errors import AtollError, RemoteError
 
 SPECS_BUCKET: Final = "atoll"
@@ -157,6 +157,11 @@ class Store:
         """Store the network if its key's revision is still `last`; its new revision."""
         with _translated("the network"):
             return await self._kv.update(NETWORK_KEY, msgspec.json.encode(spec), last)
+
+    async def put_policy(self, policy: Policy, last: int) -> int:
+        """Store what operators have applied if its key's revision is still `last`; its new revision."""
+        with _translated("the policy"):
+            return await self._kv.update(POLICY_KEY, msgspec.json.encode(policy), last)
 
     async def delete_function(self, tenant: str, name: str, last: int) -> None:
         """Delete a function if its key's revision is still `last`."""

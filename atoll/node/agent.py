@@ -108,7 +108,7 @@ class Agent:
         """Edge workers have started from a snapshot with ports of a run before: correct them at once."""
         with contextlib.suppress(AtollError):  # routes that collide: `_rebuild` says so
             if last is not None:
-                moved = reconcile.relocated(last, network, specs.functions)
+                moved = reconcile.relocated(last, network, specs.functions, specs.policy)
                 self._save(partial(self._disk.save_snapshot, moved))
                 self._edges.serve(moved)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from atoll.config.admission import ChallengeSpec, RateLimitSpec
-from atoll.config.policy import PolicyFile, Surroundings, parse, site_name
+from atoll.config.policy import PolicyFile, Surroundings, parse
 from atoll.config.policy_fields import Source
-from atoll.config.policy_schema import fields_of
+from atoll.config.policy_schema import fields_of, site_name
 from atoll.config.spec import OriginSpec, Policy, PoolSpec, RouteSpec, SiteSpec
 from atoll.errors import AtollError
 

@@ -9,6 +9,7 @@ and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import time
 from typing import Final, Protocol
@@ -53,6 +54,8 @@ _SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _PLAIN: Final[Headers] = [(b"content-type", b"text/plain")]
 _SERVER_INITIATED: Final = 1  # bit of a stream's number
 _UNIDIRECTIONAL: Final = 2
+_NO_LIMIT: Final = 2**62 - 4  # the largest number that a request's stream may have
+NOTICE_S: Final = 1.0  # longer than a round trip to anywhere
 
 
 class Carrier(Protocol):
@@ -99,6 +102,7 @@ class H3Connection:
         self._requests = 0
         self._resets = 0
         self._goaway = False
+        self._due: asyncio.TimerHandle | None = None  # of the last word, when the first has been said
 
     # --- transport
 
@@ -143,7 +147,7 @@ class H3Connection:
                 self.close(NO_ERROR, "handshake takes too long")
             return
         if self.app.draining:
-            self.goaway()
+            self.part()
         if self._outflow.stuck(self._backlog, now_s, limits.body_timeout_s):
             self.close(REQUEST_CANCELLED, "nothing is taken")
         elif self.idle():
@@ -152,9 +156,16 @@ class H3Connection:
         elif quiet_s > limits.body_timeout_s and any(s.receiving() for s in self._streams.values()):
             self.close(REQUEST_CANCELLED, "a body stalls")
 
+    def part(self) -> None:
+        """Say that it ends, then GOAWAY (RFC 9114 §5.2): what is on its way meanwhile is still answered."""
+        if not self._goaway and self._due is None and self._engine is not None:
+            self._engine.goaway(_NO_LIMIT)
+            self._carrier.want_flush(self)
+            self._due = asyncio.get_running_loop().call_later(NOTICE_S, self.goaway)
+
     def goaway(self) -> None:
         """No new requests, please; open ones are finished."""
-        if not self._goaway and self._engine is not None:
+        if not self._goaway and self._engine is not None and not self.quic.ended:
             self._goaway = True
             self._engine.goaway(self._next_stream)
             self._carrier.want_flush(self)
@@ -216,7 +227,7 @@ class H3Connection:
         elif not event.ended:
             self.quic.stop_receiving(stream_id, NO_ERROR)
         if self._requests >= self.app.limits.h1_requests:
-            self.goaway()
+            self.part()
 
     def _overfull(self) -> bool:
         """Too much waits for a client that does not read. Open streams are bounded by the transport."""

@@ -371,6 +371,19 @@ async def test_a_worker_that_leaves_finishes_what_is_open(h3: H3World) -> None:
     h3.serve()
 
 
+async def test_a_request_that_crosses_with_the_goodbye_is_answered(h3: H3World) -> None:
+    async with h3.client() as client:
+        first = client.open("/live/x")
+        assert (await client.answer(first)).status == 200
+        h3.apps[0].draining = True
+        h3.endpoint.check_timeouts()
+        crossing = client.open("/live/crossing")  # on an idle connection that is about to end
+        assert (await client.answer(crossing)).status == 200
+        await asyncio.wait_for(client.closed.wait(), 5)
+        assert client.terminated.error_code == NO_ERROR
+    h3.apps[0].draining = False
+
+
 async def test_a_request_behind_the_goaway_may_be_repeated(h3: H3World) -> None:
     h3.origin.hold = asyncio.Event()
     async with h3.client() as client:

@@ -30,7 +30,7 @@ class Hot:
     """One stored response prepared for one kind of request.
 
     `member` begins its `Cache-Status`: what caches behind have said, and this one's name. It is for one
-    protocol: HTTP/2 if `h2`, else HTTP/1.1.
+    protocol: HTTP/2 and HTTP/3, whose fields are the same, if `h2`, else HTTP/1.1.
     """
 
     replays: Final = False

@@ -41,13 +41,14 @@ async def test_requests_at_once(h3: H3World, using: str, count: int) -> None:
 
 @pytest.mark.parametrize("using", LIBRARIES)
 async def test_a_hit_is_answered_from_prepared_frames(h3: H3World, using: str) -> None:
-    h3.origin.answer = lambda asked: page(b"x" * 1000, b"max-age=60")
+    h3.origin.answer = lambda asked: page(b"x" * 1000, b"max-age=60", b"Content-Type: text/css")
     async with h3.client(using=using) as client:
         first = await client.ask("/c")
         assert first.field("x-cache") == "MISS"
         for _ in range(70):
             answer = await client.ask("/c")
             assert (answer.status, answer.body) == (200, b"x" * 1000)
+            assert answer.field("content-type") == "text/css"
             assert answer.field("x-cache") == "HIT"
             assert answer.field("content-length") == "1000"
             assert int(answer.field("age")) <= 2

@@ -27,6 +27,11 @@ class Plan(NamedTuple):
     pieces: tuple[bytes | Span, ...]
 
     @property
+    def sent(self) -> int:
+        """Bytes of content in it, when its length is known: none in an answer to HEAD."""
+        return (self.length or 0) if self.pieces else 0
+
+    @property
     def whole(self) -> bool:
         """Whether it is the representation itself, from its first byte to its last."""
         return len(self.pieces) == 1 and self.status not in (206, 416)

@@ -22,6 +22,7 @@ from atoll.edge.behind import Behind
 from atoll.edge.fill import Filler
 from atoll.edge.finish import BYPASS, HIT, STALE
 from atoll.edge.flight import Flight, Flights
+from atoll.edge.log import LEFT
 from atoll.edge.routing import Site
 from atoll.edge.serve import Outcome, Server, age_s, boundary
 from atoll.edge.slices import Slicer
@@ -109,8 +110,9 @@ class CacheStep:
                 return
             if not flight.stored:
                 break
-        if visit.exchange.stream.gone:
-            return  # who has left while waiting asks for nothing any more
+        if visit.exchange.stream.gone:  # who has left while waiting asks for nothing any more
+            self._outcome.done(visit.exchange, LEFT, 0, BYPASS)
+            return
         await self._lead(visit, entry, key)
 
     def _answered(self, visit: Visit, entry: Entry | None) -> bool:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from atoll.config.spec import FunctionRuntime
 from atoll.edge.finish import BYPASS, HIT, MISS, Stamp, finish_headers, stamped
 from atoll.edge.geo import Geo, cf_blob
-from atoll.edge.log import record_head, record_tail
+from atoll.edge.log import LEFT, record_head, record_tail
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, PreparedHead, RequestBody, Stream
 from atoll.http.fields import Headers, get
@@ -119,7 +119,7 @@ class Question:
         who = conn.upstream_fields or self._introduce(conn, stream)
         end = b"\r\n" if body is None else b"Transfer-Encoding: chunked\r\n\r\n"
         call = FunctionCall(self, b"%b%b%b" % (self.lines, who, end), conn, stream, body, received_s)
-        stream.on_gone(call.cancel)
+        stream.on_gone(call.left)
         self.pool.start(call)
 
     async def ask_upgrade(
@@ -266,6 +266,13 @@ class FunctionCall(Call):
         else:
             question = self._question
             question.fail(question.exchange(self._conn, self._stream, self._received_s), error)
+
+    def left(self) -> None:
+        """The client has."""
+        if self in self.pool.active:
+            self.cancel()
+            self._status = self._status or LEFT
+            self._answered()
 
     def _answered(self) -> None:
         took_s = time() - self._received_s

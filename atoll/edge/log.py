@@ -18,6 +18,9 @@ import msgspec
 from atoll.edge.clock import Clock
 from atoll.http.exchange import ConnectionInfo
 
+LEFT: Final = 499
+"""A status in the log only, as other proxies write it: the client left before there was an answer."""
+
 _FLUSH_S: Final = 0.25
 _MAX_PENDING: Final = 60_000  # pieces; three a record
 _MAX_FILE: Final = 64 * 1024 * 1024

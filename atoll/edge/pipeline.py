@@ -36,7 +36,7 @@ from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
 from atoll.edge.geo_database import GeoDatabase
 from atoll.edge.hot import MAX_BODY, MAX_FRAMED, Hot, HotTable
-from atoll.edge.log import AccessLog, connection_prefix, record_head, record_tail
+from atoll.edge.log import LEFT, AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
 from atoll.edge.serve import Outcome
@@ -53,7 +53,6 @@ from atoll.wire.messages import EdgeStats, PurgeUpdate
 
 _log = logging.getLogger("atoll.edge")
 
-LEFT: Final = 499  # in the log only, as other proxies write it: the client left before there was an answer
 _HOT_SHARE: Final = 4  # known requests take this part of the store's size beside it
 # A request that carries one of these is never answered from prepared bytes.
 _NOT_HOT: Final = frozenset((b"range", b"cache-control", b"pragma", b"authorization"))
@@ -236,6 +235,10 @@ class Edge:
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, exchange: Exchange, work: Coroutine[None, None, None]) -> None:
+        if exchange.stream.gone:  # within the turn in which it came: nobody has been asked yet
+            work.close()
+            self.done(exchange, LEFT, 0, BYPASS)
+            return
         try:
             await work
         except RemoteError as error:
@@ -268,10 +271,10 @@ class Edge:
         cache_status = b"atoll-%b; %b" % (self.pop_bytes, why)
         fields = self.headers(exchange, headers, BYPASS, cache_status, -1.0)
         exchange.stream.start(status, fields, len(body))
-        if exchange.method != b"HEAD":
-            exchange.stream.write(body)
+        sent = body if exchange.method != b"HEAD" else b""
+        exchange.stream.write(sent)
         exchange.stream.finish()
-        self.done(exchange, status, len(body), BYPASS)
+        self.done(exchange, status, len(sent), BYPASS)
 
     # --- finish (the cache step's `Outcome`)
 
@@ -343,11 +346,11 @@ class Edge:
         for name, _ in exchange.headers:
             if name in _NOT_HOT:
                 return False
-        h2 = exchange.stream.protocol == "HTTP/2"
-        hot, fields = self._prepare(exchange, entry, h2)
+        framed = exchange.stream.protocol != "HTTP/1.1"
+        hot, fields = self._prepare(exchange, entry, framed)
         table.add(exchange.raw, hot)
         now_s = time()
-        if h2:
+        if framed:
             prepared = hot.h2(now_s)
             if prepared is None:
                 return False
@@ -355,7 +358,7 @@ class Edge:
         else:
             exchange.stream.respond(200, [*fields, *hot.changing(now_s)], hot.body)
         self.counters.hits += 1
-        self.log.add(exchange.conn, hot.log_tail)
+        self.record(exchange.conn, hot.log_tail)
         return True
 
     def _prepare(self, exchange: Exchange, entry: Entry, h2: bool) -> tuple[Hot, Headers]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 from atoll.errors import RemoteError
 from atoll.http.exchange import Stream
@@ -36,45 +35,33 @@ async def writable(stream: Stream) -> None:
         await ready
 
 
-async def relay(reader: ResponseReader, stream: Stream, headers: Headers) -> None:
-    """The whole response from `reader` to `stream`, its head being `headers`.
+async def relay(reader: ResponseReader, stream: Stream, headers: Headers) -> int:
+    """The whole response from `reader` to `stream`, its head being `headers`, as fast as `stream` takes it.
 
-    After a 101 that is whatever the origin says in the protocol that was asked for, until it has no more to
-    say; what the client says goes to the origin by itself.
+    A client that leaves ends it, also while nothing comes. Returns the bytes of content that were passed on.
     """
     stream.start(reader.status, without_length(headers), body_length(reader.headers))
-    await pass_on(stream, (), reader)
-
-
-async def pass_on(stream: Stream, pieces: Iterable[bytes], reader: ResponseReader | None) -> None:
-    """The rest of a body: `pieces`, then what `reader` has, as fast as `stream` takes it.
-
-    A client that leaves ends it, also while nothing comes.
-    """
-    if reader is not None:
-        stream.on_gone(reader.abandon)
+    stream.on_gone(reader.abandon)
+    sent = 0
     try:
-        for data in pieces:
-            stream.write(data)
-            await _writable_again(stream, reader)
-        while reader is not None and (data := await reader.read()):
+        while data := await reader.read():
             if stream.gone:
                 reader.cancel()
-                return
+                return sent
             stream.write(data)
+            sent += len(data)
             await _writable_again(stream, reader)
     except RemoteError:
         stream.abort()
-        return
+        return sent
     except asyncio.CancelledError:
-        if reader is not None:
-            reader.cancel()
+        reader.cancel()
         raise
-    stream.finish((reader.trailers if reader is not None else None) or None)
+    stream.finish(reader.trailers or None)
+    return sent
 
 
-async def _writable_again(stream: Stream, reader: ResponseReader | None) -> None:
+async def _writable_again(stream: Stream, reader: ResponseReader) -> None:
     if stream.congested() and not stream.gone:
         await writable(stream)
-        if reader is not None:
-            stream.on_gone(reader.abandon)
+        stream.on_gone(reader.abandon)

@@ -90,7 +90,7 @@ class Server:
         body = entry.body
         if isinstance(body, bytes) and entry.partial is None and (planned.length or 0) <= _AT_ONCE:
             serving.at_once(exchange.stream, planned, headers, body)
-            self._outcome.done(exchange, planned.status, planned.length or 0, verdict)
+            self._outcome.done(exchange, planned.status, planned.sent, verdict)
             return
         content: Content
         if entry.partial is not None:
@@ -142,7 +142,7 @@ class Server:
             self.behind(self._stream(exchange, planned, headers, InMemory(body), verdict))
             return
         serving.at_once(exchange.stream, planned, headers, body)
-        self._outcome.done(exchange, planned.status, planned.length or 0, verdict)
+        self._outcome.done(exchange, planned.status, planned.sent, verdict)
 
     def planned(
         self,
@@ -164,8 +164,8 @@ class Server:
         """Answer with a response that is not stored."""
         exchange = visit.exchange
         fields = self._outcome.headers(exchange, reader.headers, verdict, cache_status, origin_ms)
-        await relay(reader, exchange.stream, fields)
-        self._outcome.done(exchange, reader.status, body_length(reader.headers) or 0, verdict)
+        sent = await relay(reader, exchange.stream, fields)
+        self._outcome.done(exchange, reader.status, sent, verdict)
 
     async def _stream(
         self, exchange: Exchange, planned: Plan, headers: Headers, content: Content, verdict: bytes

@@ -150,8 +150,8 @@ class Tunnels:
 
     async def _respond(self, exchange: Exchange, reader: ResponseReader) -> None:
         fields = self._fields(exchange, reader.status, reader.headers)
-        await relay(reader, exchange.stream, fields)
-        self._edge.done(exchange, reader.status, 0, BYPASS)
+        sent = await relay(reader, exchange.stream, fields)
+        self._edge.done(exchange, reader.status, sent, BYPASS)
 
     async def _tunnel(self, exchange: Exchange, reader: ResponseReader, client: Headers, gate: Gate) -> None:
         answer = reader.headers

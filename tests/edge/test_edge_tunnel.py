@@ -29,7 +29,7 @@ from edge_world import (
 )
 from function_hosts import Bench
 from http2_client import Client
-from hyperframe.frame import DataFrame
+from hyperframe.frame import DataFrame, RstStreamFrame
 
 from atoll.http.limits import Limits
 from atoll.http.upgrade import accept_for
@@ -512,3 +512,17 @@ async def test_a_function_takes_a_websocket() -> None:
             assert (await world.ask(get(b"/fn/page"))).body == b"no tunnel"
             await until(lambda: world.edge.tunnels.open == 0)
             assert [record["status"] for record in logged(world)] == [101, 200]
+
+
+async def test_a_tunnel_that_is_taken_back_at_once_is_never_made(world: World) -> None:
+    async def silent(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    world.origin.converse = silent
+    client = Client(await world.connect())
+    for _ in range(20):
+        stream = ask_connect(client, "/ws", *CONNECT)
+        client.send(RstStreamFrame(stream, error_code=8))
+    client.ask("/later", method="OPTIONS")
+    await until(lambda: len(world.edge._tasks) <= 1 and bool(world.origin.asked))
+    assert world.edge.tunnels.open == 0

@@ -27,11 +27,11 @@ from atoll.edge.admission.jwks import KeyFetcher
 from atoll.edge.admission.paths import readings
 from atoll.edge.finish import BYPASS
 from atoll.edge.geo import Geo
+from atoll.edge.log import LEFT
 from atoll.edge.routing import Site
 from atoll.http.exchange import ConnectionInfo, Exchange
 from atoll.http.fields import Headers, get
 
-LEFT: Final = 499  # in the log only: the client left while keys were fetched
 AMBIGUOUS: Final = Refuse("path", 400, "This path can be read in more than one way; write it plainly.")
 _TRIAL_LOG_S: Final = 10.0  # between two lines about a rule on trial
 
@@ -224,7 +224,7 @@ class Gate:
             if exchange.method != b"HEAD":
                 stream.write(body)
         stream.finish()
-        self._desk.done(exchange, status, len(body), BYPASS)
+        self._desk.done(exchange, status, len(body) if exchange.method != b"HEAD" else 0, BYPASS)
 
     def _page(self, exchange: Exchange, verdict: Refuse) -> tuple[Headers, bytes]:
         """What a person or a program reads of a refusal."""

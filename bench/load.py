@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from atoll.errors import AtollError
+from atoll.lab.histogram import Histogram
 from bench import machine, objects
-from bench.histogram import Histogram
 from bench.machine import LOAD_CORE
 from bench.tools import Tool
 

@@ -28,7 +28,7 @@ import httptools
 import msgspec
 
 from atoll.errors import AtollError
-from bench.histogram import Histogram
+from atoll.lab.histogram import Histogram
 
 PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
 _NS: Final = 1_000_000_000

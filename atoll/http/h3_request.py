@@ -11,11 +11,10 @@ from typing import Final
 
 import msgspec
 
-from atoll.http.fields import GOOD_TARGET, Headers, is_token, valid_host
+from atoll.http.fields import GOOD_TARGET, Headers, is_token, valid_field_value, valid_host
 from atoll.http.limits import Limits
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_BAD_VALUE: Final = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _CONNECTION: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
@@ -64,7 +63,7 @@ def _judge(pseudo: dict[bytes, bytes], regular: Headers, limits: Limits) -> H3Re
     cookies: list[bytes] = []
     special: dict[bytes, bytes] = {}
     for name, value in regular:
-        if not _NAME.fullmatch(name) or _BAD_VALUE.search(value) or name in _CONNECTION:
+        if not _NAME.fullmatch(name) or not valid_field_value(value) or name in _CONNECTION:
             return Refusal(400, "a field that HTTP/3 does not have")
         if name in _SPECIAL and special.setdefault(name, value) != value:
             return Refusal(400, "two values of what has one")

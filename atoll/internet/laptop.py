@@ -38,6 +38,7 @@ _TO_LAB: Final = (
     RouteSpec(path="/*", pool="lab"),
     RouteSpec(path="/strict/*", pool="lab", consistency="strict"),
     RouteSpec(path="/plain/*", pool="lab", consistency="eventual"),
+    RouteSpec(path="/text/*", pool="lab", compression=CompressionSpec()),
 )
 _TO_SHOP: Final = (RouteSpec(path="/*", pool="shop"),)
 _TO_SHOP_SMALLER: Final = (RouteSpec(path="/*", pool="shop", compression=CompressionSpec()),)

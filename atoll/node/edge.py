@@ -40,6 +40,7 @@ from atoll.http.quic_endpoint import QuicEndpoint
 from atoll.http.tls import CertificateStore
 from atoll.node.edge_h3 import H3_CACHE_BYTES, h3_endpoint
 from atoll.node.edge_leave import Control, until_left
+from atoll.node.gc_time import GcTime
 from atoll.node.leaving import LEAVE
 from atoll.node.policy_file import read_secret
 from atoll.node.purge_door import PurgeDoor
@@ -94,6 +95,7 @@ class Worker:
         self.certificates: CertificateStore | None = None
         self._files: Certificates | None = None
         self._stopped = asyncio.Event()
+        self._gc = GcTime()
 
     def _open_log(self, clock: Clock) -> AccessLog:
         return AccessLog(self._config.paths.logs / f"{self._pop.code}-access.log", clock)
@@ -185,6 +187,9 @@ class Worker:
             handshakes_failed=sum(count.failed for count in counts),
             handshakes_timed_out=sum(count.timed_out for count in counts),
             certificate_faults=dict(faults),
+            gc_runs=self._gc.runs,
+            gc_s=self._gc.total_s,
+            gc_longest_s=self._gc.longest_s,
         )
 
     async def drain(self, grace_s: float) -> None:
@@ -227,6 +232,7 @@ class Worker:
         self.listen(inherited_sockets(os.environ))
         gc.collect()
         gc.freeze()
+        self._gc.start()
         notify_ready()
         sweeper = loop.create_task(self._sweep())
         await self._stopped.wait()

@@ -73,6 +73,9 @@ class EdgeStats(_Message, frozen=True, kw_only=True):
     handshakes_failed: int = 0
     handshakes_timed_out: int = 0
     certificate_faults: dict[str, str] = {}  # file: why what it holds is not used
+    gc_runs: int = 0  # garbage collections
+    gc_s: float = 0.0  # that they took together; nothing else ran meanwhile
+    gc_longest_s: float = 0.0
 
 
 class NumberedPurge(msgspec.Struct, frozen=True, kw_only=True):

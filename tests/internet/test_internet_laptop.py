@@ -69,7 +69,7 @@ def test_pools_sites_and_routes_name_what_exists() -> None:
         name: [(route.path, route.pool, route.cache) for route in site.routes] for name, site in sites.items()
     }
     shop, landing = [("/*", "shop", True)], [("/*", "landing", True)]
-    lab = [(path, "lab", True) for path in ("/*", "/strict/*", "/plain/*")]
+    lab = [(path, "lab", True) for path in ("/*", "/strict/*", "/plain/*", "/text/*")]
     assert ends == {"www": shop, "shop": shop, "ab": landing, "lab": lab}
 
 
@@ -77,7 +77,13 @@ def test_the_lab_has_a_route_for_every_promise_and_a_shield() -> None:
     network = laptop_network()
     lab = next(site for site in network.sites if site.name == "lab")
     promises = {route.path: route.consistency for route in lab.routes}
-    assert promises == {"/*": "eventual", "/strict/*": "strict", "/plain/*": "eventual"}
+    assert promises == {
+        "/*": "eventual",
+        "/strict/*": "strict",
+        "/plain/*": "eventual",
+        "/text/*": "eventual",
+    }
+    assert [route.path for route in lab.routes if route.compression] == ["/text/*"]
     assert next(pool for pool in network.pools if pool.name == "lab").shield == "auto"
 
 

@@ -37,7 +37,7 @@ system_default = default
 [default]
 Ciphersuites = {CIPHER}
 """
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 180.0  # for h2load's number of requests at the slowest server
 _UNIT_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _PATIENCE_S: Final = 10  # wrk's own 2 s are too few for a server that meets a slow disk once
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,8 @@ SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _GRACE_S: Final = 5.0
+_MEMORY_FOLDER: Final = Path("/dev/shm")
+_SCRATCH_BYTES: Final = 6 * 1024**3  # caches on disk of three servers, and their logs
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,20 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     kernel: str
     python: str
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for caches and logs; in memory where there is enough, or a slow disk would be measured."""
+    with tempfile.TemporaryDirectory(prefix="atoll-bench-", dir=_scratch_base()) as name:
+        yield Path(name)
+
+
+def _scratch_base() -> Path | None:
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(_MEMORY_FOLDER).free >= _SCRATCH_BYTES:
+            return _MEMORY_FOLDER
+    return None
 
 
 def describe() -> Machine:

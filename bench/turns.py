@@ -9,10 +9,8 @@ reason.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -93,8 +91,7 @@ def run(options: Options, say: Say) -> tuple[Report, Rounds]:
     generators = tools.find_tools(loads, cache, say)
     names = [*options.peers, *([BARE] if options.bare else [])]
     found = peers.find(names, cache, say)
-    with tempfile.TemporaryDirectory(prefix="atoll-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
+    with machine.scratch_folder() as folder, ExitStack() as stack:
         origin = start_origin(folder)
         stack.callback(origin.stop)
         size = MIX_CACHE_BYTES if any(each.order == "mix" for each in scenarios) else CACHE_BYTES

@@ -83,8 +83,9 @@ class Guard:
     def closed(self, connection: Guarded) -> None:
         """It has ended."""
         seat = self._open.pop(connection, None)
-        if seat is not None:
-            self.leave(seat.who)
+        if seat is not None and seat.who:
+            self._crowd.asked(seat.who, connection.served - seat.served)
+            self._crowd.leave(seat.who)
 
     def _look_again(self) -> None:
         self._timer = None

@@ -153,6 +153,19 @@ async def test_who_asks_too_often_gets_429_on_every_connection_for_a_while() -> 
         assert (await ask(innocent, get(b"/hit"))).status == 200
 
 
+async def test_who_takes_a_connection_for_each_request_is_counted_too() -> None:
+    async with eager_world() as world:
+        world.origin.answer = lambda asked: page(b"x", b"max-age=600")
+        for _ in range(30):
+            streams = await connect(world, STRANGER)
+            assert (await ask(streams, get(b"/hit"))).status == 200
+            streams[1].close()
+        await until(lambda: not world.listener.connections)
+        guard_of(world).look(time())
+        assert (await ask(await connect(world, STRANGER), get(b"/hit"))).status == 429
+        assert (await ask(await connect(world, OTHER), get(b"/hit"))).status == 200
+
+
 async def test_http2_is_counted_too() -> None:
     async with eager_world() as world:
         client = Client(await connect(world, STRANGER))

@@ -18,11 +18,12 @@ _SAVED: Final = 100.0  # retries that busy times can have saved up
 class PassiveHealth:
     """One origin as its requests see it."""
 
-    __slots__ = ("_row", "_times", "until_s")
+    __slots__ = ("_forgiven_s", "_row", "_times", "until_s")
 
     def __init__(self) -> None:
         self._row = 0
         self._times = 0  # ejections without a good while in between
+        self._forgiven_s = 0.0  # the last time that a good while made up for one
         self.until_s = 0.0  # it is left out until then
 
     def out(self, now_s: float) -> bool:
@@ -32,9 +33,10 @@ class PassiveHealth:
     def succeeded(self, now_s: float, spec: EjectionSpec) -> None:
         """A request was answered. A good while makes up for an ejection each."""
         self._row = 0
-        if self._times and now_s > self.until_s + spec.base_s * 2.0**self._times:
+        since_s = max(self.until_s, self._forgiven_s)
+        if self._times and now_s > since_s + spec.base_s * 2.0**self._times:
             self._times -= 1
-            self.until_s = now_s
+            self._forgiven_s = now_s
 
     def failed(self, spec: EjectionSpec) -> bool:
         """A request failed; whether there have been too many in a row."""

@@ -112,6 +112,15 @@ def test_it_stays_out_longer_each_time_and_a_good_while_is_remembered() -> None:
     assert health.eject(now_s, EJECT) == 10.0
 
 
+def test_to_be_forgiven_is_not_to_come_back_anew() -> None:
+    health = PassiveHealth()
+    health.eject(0.0, EJECT)
+    health.succeeded(10_000.0, EJECT)
+    back_for_s = 10_000.0 - health.until_s
+    assert warming(10, back_for_s, 30.0) == 10.0  # its whole weight, as before
+    assert health.eject(10_000.0, EJECT) == 10.0  # and it has been forgiven
+
+
 @pytest.mark.parametrize(
     ("out", "left", "may"),
     [(0, 1, False), (0, 2, True), (1, 1, False), (0, 3, True), (1, 2, False), (1, 3, True), (2, 2, False)],

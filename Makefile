@@ -3,7 +3,7 @@ BIN := .venv/bin
 # There while a network runs.
 RUNS := $(or $(ATOLL_HOME),$(HOME)/.local/state/atoll)/endpoints.json
 
-.PHONY: help up down status setup dev python test check bench mutate lock clean
+.PHONY: help up down status setup dev python test check bench fuzz mutate lock clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,10 @@ check: dev ## format, lint, types, import contracts
 bench: dev ## benchmarks side by side with nginx and raw workerd
 	@$(BIN)/atoll bench hit
 	@$(BIN)/atoll bench function
+
+N ?= 1000000
+fuzz: dev ## arbitrary bytes for every parser, N of them, beside other readers of the same bytes
+	@$(BIN)/python -m bench.fuzz --inputs $(N)
 
 mutate: dev ## mutation tests of the pure cores
 	@$(BIN)/python -m bench.mutate

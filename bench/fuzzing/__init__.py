@@ -1,0 +1,1 @@
+"""What `bench.fuzz` feeds to whom, and what it compares."""

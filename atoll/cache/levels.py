@@ -7,6 +7,7 @@ with `Store` alone.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from atoll.cache.disk import DiskStore
@@ -20,6 +21,9 @@ from atoll.http.fields import Headers
 IN_MEMORY: Final = 1024 * 1024
 """Bytes of content above which it is on disk alone."""
 
+_MAX_UNWRITTEN: Final = 1024
+"""Purges that wait for a disk that takes nothing; when there are more, all are remembered as one floor."""
+
 
 class Levels:
     """`memory` in front of `disk`; both ask the same purge log. See `Cache`."""
@@ -30,6 +34,7 @@ class Levels:
         self.disk = disk
         self.capacity = memory.capacity
         self.max_object = disk.max_object
+        self._unwritten: deque[tuple[int, Selector | None]] = deque()  # None: a floor
 
     @property
     def log(self) -> PurgeLog:
@@ -119,14 +124,31 @@ class Levels:
     def behind(self, seq: int) -> None:
         """See `Store`."""
         self.log.behind(seq)
-        self.disk.keep_floor(seq)
+        self._write_down(seq, None)
 
     def apply_purge(self, seq: int, selector: Selector) -> bool:
         """See `Store`."""
         if not self.log.add(seq, selector):
             return False
-        self.disk.keep_purge(seq, selector)
+        self._write_down(seq, selector)
         return True
+
+    def _write_down(self, seq: int, selector: Selector | None) -> None:
+        """Have the disk remember a purge, or a floor, and never one without all that came before it.
+
+        What is read back after a restart says up to where purges are known: one that is missing below would
+        never be asked for again.
+        """
+        waiting = self._unwritten
+        waiting.append((seq, selector))
+        if len(waiting) > _MAX_UNWRITTEN:
+            waiting.clear()
+            waiting.append((seq, None))
+        while waiting:
+            number, kept = waiting[0]
+            if not (self.disk.keep_floor(number) if kept is None else self.disk.keep_purge(number, kept)):
+                return
+            waiting.popleft()
 
 
 class LevelsWriter:

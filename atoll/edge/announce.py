@@ -35,7 +35,9 @@ class Announcer:
             for url in urls
         }
         selectors |= {
-            Selector(kind="tag", value=tag.decode("latin-1"), tenant=tenant) for tag in tags_in(response)
+            # As selectors are compared; what is no text is nobody's tag.
+            Selector(kind="tag", value=tag.decode(errors="replace"), tenant=tenant)
+            for tag in tags_in(response)
         }
         try:
             await self.announce(tuple(selectors))

@@ -13,18 +13,19 @@ from time import time
 from typing import Final
 
 from atoll.cache import keys, rules, status
-from atoll.cache.ranges import Span
+from atoll.cache.purge import Verdict
 from atoll.cache.store import Cache, Entry
+from atoll.cache.validation import SAFE_METHODS
 from atoll.config.spec import RouteSpec
 from atoll.edge.announce import Announcer
-from atoll.edge.answer import plan
 from atoll.edge.behind import Behind
 from atoll.edge.fill import Filler
 from atoll.edge.finish import BYPASS, HIT, STALE
-from atoll.edge.flight import Flight, Flights
+from atoll.edge.flight import Flight, Flights, for_anybody
+from atoll.edge.keeping import Draft
 from atoll.edge.log import LEFT
 from atoll.edge.routing import Site
-from atoll.edge.serve import Outcome, Server, age_s, boundary
+from atoll.edge.serve import Outcome, Server, age_s, covered
 from atoll.edge.slices import Slicer
 from atoll.edge.tier import FROM_CLIENT
 from atoll.edge.visit import READS, Visit
@@ -33,7 +34,7 @@ from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers, get
 from atoll.http.upstream import ResponseReader
 
-_UNSAFE: Final = frozenset((b"POST", b"PUT", b"DELETE", b"PATCH"))
+_ROUNDS: Final = 3  # of waiting for somebody whose answer turns out to be his alone
 _NO_STORED: Final = "nothing that is stored may be used, and nobody else may be asked"
 
 
@@ -59,7 +60,7 @@ class CacheStep:
         self._announcer = announcer
         self._server = Server(pop, outcome)
         self._filler = Filler(pop, store, behind, flights, self._server)
-        self._slicer = Slicer(pop, store, behind, flights, self._server)
+        self._slicer = Slicer(pop, store, behind, flights, self._server, self._decide)
 
     def lookup(self, exchange: Exchange, site: Site, route: RouteSpec) -> bool:
         """Answer a fresh hit in place. False when `run` has to see to it."""
@@ -79,14 +80,20 @@ class CacheStep:
         return True
 
     async def run(
-        self, exchange: Exchange, site: Site, route: RouteSpec, scheme: bytes, hop: int = FROM_CLIENT
+        self,
+        exchange: Exchange,
+        site: Site,
+        route: RouteSpec,
+        scheme: bytes,
+        hop: int = FROM_CLIENT,
+        renew: bool = False,
     ) -> None:
-        """Everything that may have to wait.
+        """Everything that may have to wait; `renew`: see `Visit`.
 
         Raises:
             RemoteError: no origin answered and nothing stored may be served in its place.
         """
-        visit = Visit(exchange, site, route, scheme, hop)
+        visit = Visit(exchange, site, route, scheme, hop, renew)
         if exchange.method not in READS:
             await self._change(visit)
         elif not route.cache:
@@ -96,6 +103,7 @@ class CacheStep:
 
     async def _cached(self, visit: Visit) -> None:
         key = self._flight_key(visit)
+        rounds = 0
         while True:
             entry = self._store.get(visit.primary, visit.exchange.headers)
             if self._answered(visit, entry):
@@ -108,7 +116,11 @@ class CacheStep:
             await asyncio.shield(flight.settled)
             if self._joined(visit, flight):
                 return
-            if not flight.stored:
+            if self._takes_any(visit) and self._overtaken(visit, flight):
+                self._flights.land(flight)  # for those who come from now on
+                continue
+            rounds += flight.personal
+            if not flight.stored and not (flight.personal and rounds < _ROUNDS):
                 break
         if visit.exchange.stream.gone:  # who has left while waiting asks for nothing any more
             self._outcome.done(visit.exchange, LEFT, 0, BYPASS)
@@ -142,7 +154,7 @@ class CacheStep:
     def _hit(self, visit: Visit, entry: Entry) -> None:
         """A fresh hit; one that is about to expire is renewed behind where the route says so."""
         ahead_s = visit.route.refresh_ahead_s
-        if ahead_s and entry.lifetime_s - age_s(entry) <= ahead_s:
+        if ahead_s and entry.partial is None and entry.lifetime_s - age_s(entry) <= ahead_s:
             self._server.hit(visit, entry, "refresh-ahead")
             self._refresh(visit, entry)
             return
@@ -157,22 +169,52 @@ class CacheStep:
         if draft is not None and spool is not None and spool.kept and not spool.failed:
             if keys.vary_key(draft.vary, exchange.headers) != flight.selection:
                 return False
-            if not self._takes_any(visit):
+            if not self._takes_any(visit) or self._overtaken(visit, flight):
+                return False
+            if not self._is_his(visit, flight, draft):
                 return False
             cache_status = status.forward(self._pop, "uri-miss", fwd_status=draft.status, collapsed=True)
-            fields = [*draft.headers, (b"age", rules.age_value(draft.initial_age_s))]
+            fields = [*draft.headers, (b"age", rules.age_value(age_s(draft)))]
             self._server.arriving(visit, draft.status, fields, spool, HIT, cache_status, draft.purge_seq)
             return True
         if not flight.stored:
             return False
         found = self._store.get(visit.primary, exchange.headers)
-        if found is None or found.response_time_s < exchange.received_s or not self._takes_any(visit):
+        if found is None or not self._recent(visit, found) or not self._takes_any(visit):
             return False
-        if found.partial is not None and not self._covered(visit, found):
+        if found.partial is not None and not covered(visit.exchange, found):
+            return False
+        if not self._is_his(visit, flight, found):
             return False
         cache_status = status.forward(self._pop, "uri-miss", fwd_status=found.status, collapsed=True)
         self._server.stored(visit, found, HIT, cache_status)
         return True
+
+    def _overtaken(self, visit: Visit, flight: Flight) -> bool:
+        """Whether what is arriving is none for who asks now: purged, changed or grown old since."""
+        draft = flight.draft
+        if draft is None:
+            return False
+        if self._store.dropped_since(visit.primary, flight.began_epoch):
+            return True
+        if self._store.log.verdict(draft.place, draft.purge_seq) is not Verdict.KEEP:
+            return True
+        if self._recent(visit, draft):
+            return False
+        return self._decide(draft.entry(b""), visit) is not rules.Decision.FRESH
+
+    def _recent(self, visit: Visit, response: Draft | Entry) -> bool:
+        """Whether the origin gave a response after the request had come, or was asked then if that counts."""
+        exact = visit.renew or self._validates_each(visit)
+        given_s = response.request_time_s if exact else response.response_time_s
+        return given_s >= visit.exchange.received_s
+
+    def _is_his(self, visit: Visit, flight: Flight, response: Draft | Entry) -> bool:
+        """Whether a fetch's response may be for the one who asks; if not, nobody waits for the next one."""
+        if for_anybody(response.cc, response.lifetime_s) or flight.is_by(visit.exchange.headers):
+            return True
+        self._flights.mark(flight.key, time())
+        return False
 
     def _takes_any(self, visit: Visit) -> bool:
         """Whether what the origin gives now is good enough, fresh for long or not.
@@ -185,7 +227,7 @@ class CacheStep:
     # --- fetching
 
     async def _lead(self, visit: Visit, entry: Entry | None, key: bytes) -> None:
-        flight = self._flights.begin(key)
+        flight = self._flights.begin(key, visit.exchange.headers)
         try:
             await self._filler.fill(visit, entry, flight)
         finally:
@@ -194,7 +236,8 @@ class CacheStep:
     def _refresh(self, visit: Visit, entry: Entry) -> None:
         key = self._flight_key(visit)
         if not self._flights.under_way(key):
-            self._server.behind(self._refresh_behind(visit, entry, self._flights.begin(key)))
+            flight = self._flights.begin(key, visit.exchange.headers)
+            self._server.behind(self._refresh_behind(visit, entry, flight))
 
     async def _refresh_behind(self, visit: Visit, entry: Entry, flight: Flight) -> None:
         try:
@@ -205,19 +248,19 @@ class CacheStep:
     async def _change(self, visit: Visit) -> None:
         """A method that may change something: to the origin, and then what is stored is invalid (§4.4)."""
         exchange = visit.exchange
-        began_s = time()
+        began_s, purge_seq = time(), self._store.log.applied
         reader = await self._forward(visit)
         cache_status = status.forward(self._pop, "method", fwd_status=reader.status)
         if rules.invalidated_by(exchange.method, reader.status):
-            if exchange.method == b"POST" and await self._filler.keep_post(
-                visit, reader, began_s, cache_status
-            ):
-                return  # it is what the next GET gets: nothing is invalid
             urls = self._invalidate(visit, reader.headers)
             if visit.route.consistency in ("strict", "critical"):
                 tenant = visit.site.spec.tenant
                 detail = await self._announcer.changed(tenant, urls, reader.headers)
                 cache_status = status.forward(self._pop, "method", fwd_status=reader.status, detail=detail)
+            if exchange.method == b"POST" and await self._filler.keep_post(
+                visit, reader, began_s, purge_seq, cache_status
+            ):
+                return
         await self._server.pass_on(visit, reader, BYPASS, cache_status, (reader.received_s - began_s) * 1000)
 
     def _invalidate(self, visit: Visit, response: Headers) -> set[bytes]:
@@ -226,11 +269,11 @@ class CacheStep:
         dropped: set[bytes] = set()
         for scheme in (b"http", b"https"):
             primary = keys.primary_key(scheme, visit.site.host, target)
-            if visit.route.slice_bytes:
-                self._slicer.forget(visit, primary)
             dropped |= {primary, *keys.related_keys(scheme, visit.site.host, target, response)}
         for key in dropped:
+            self._slicer.forget(key)
             self._store.purge(key)
+        self._behind.changed(dropped)
         return dropped
 
     async def _pass(self, visit: Visit) -> None:
@@ -253,7 +296,7 @@ class CacheStep:
         def take_back() -> None:
             task.cancel()
 
-        if exchange.method not in _UNSAFE:
+        if exchange.method in SAFE_METHODS:
             exchange.stream.on_gone(take_back)
         reader, _ = await self._behind.origins().fetch(
             visit.route.pool,
@@ -275,14 +318,19 @@ class CacheStep:
             return rules.Decision.ONLY_IF_CACHED
         if entry is None or decision is rules.Decision.ONLY_IF_CACHED:
             return decision
-        if route.consistency == "critical" or route.strategy == "origin-first":
+        if visit.renew or route.strategy == "origin-first" or self._validates_each(visit):
             return rules.Decision.MUST_REVALIDATE
-        if route.consistency == "strict" and not self._lease.holds():
-            return rules.Decision.MUST_REVALIDATE
+        if entry.partial is not None and decision is rules.Decision.STALE_WHILE_REVALIDATE:
+            return rules.Decision.MUST_REVALIDATE  # with the range that is asked for
         return decision
 
+    def _validates_each(self, visit: Visit) -> bool:
+        """Whether each request is to be validated by the origin."""
+        consistency = visit.route.consistency
+        return consistency == "critical" or (consistency == "strict" and not self._lease.holds())
+
     def _by_rules(self, entry: Entry | None, visit: Visit) -> rules.Decision:
-        if entry is None or (entry.partial is not None and not self._covered(visit, entry)):
+        if entry is None or (entry.partial is not None and not covered(visit.exchange, entry)):
             return rules.decide_absent(visit.cc)
         age = age_s(entry)
         if entry.softened:  # its freshness ended with a purge that was found out now
@@ -296,17 +344,6 @@ class CacheStep:
             honour_client=visit.route.honour_client,
             route_stale_while_revalidate_s=visit.route.stale_while_revalidate_s,
         )
-
-    def _covered(self, visit: Visit, entry: Entry) -> bool:
-        """Whether the parts that are stored answer the request."""
-        partial, exchange = entry.partial, visit.exchange
-        if partial is None or partial.length is None:
-            return False
-        planned = plan(
-            exchange.method, exchange.headers, 200, entry.headers, partial.length, boundary(exchange)
-        )
-        spans = [piece for piece in planned.pieces if isinstance(piece, Span)]
-        return bool(spans) and all(partial.covers(*span) for span in spans)
 
     def _dark(self, visit: Visit) -> bool:
         return self._behind.origins().dark(visit.route.pool)

@@ -11,13 +11,15 @@ from typing import Final
 
 from atoll.cache import ranges, rules, status
 from atoll.cache.keys import vary_key
+from atoll.cache.purge import Verdict
+from atoll.cache.ranges import ContentRange
 from atoll.cache.store import Cache, ContentWriter, Entry
 from atoll.edge.behind import Behind
 from atoll.edge.finish import BYPASS, MISS, STALE
-from atoll.edge.flight import Flight, Flights
+from atoll.edge.flight import Flight, Flights, for_anybody
 from atoll.edge.keeping import Asked, Draft, Refused, judge, renewed, stale_from
 from atoll.edge.relay import body_length
-from atoll.edge.serve import Server, age_s
+from atoll.edge.serve import Server, age_s, covered
 from atoll.edge.spool import MEMORY, Spool
 from atoll.edge.visit import Visit
 from atoll.errors import RemoteError
@@ -27,6 +29,11 @@ from atoll.http.upstream import ResponseReader
 MAX_OBJECT: Final = 16 * 1024 * 1024
 MAX_CANDIDATES: Final = 8
 """Stored responses of one URL that a validation asks about."""
+
+_OF_THE_REQUEST: Final = frozenset(
+    (400, 406, 408, 411, 412, 413, 414, 415, 416, 417, 421, 422, 425, 426, 428, 429, 431)
+)
+"""Statuses that say what is wrong with one request, and nothing of what others would get."""
 
 
 class Filler:
@@ -56,18 +63,19 @@ class Filler:
             asked, reader = await self._ask(visit, [], whole)
         if reader is None:
             return
-        if whole is not None and reader.status in rules.ERROR_STATUS and self._server.covers(whole, visit):
+        if whole is not None and reader.status in rules.ERROR_STATUS and self._stands_in(visit, asked, whole):
             reader.cancel()
             self._server.stored(visit, whole, STALE, self._stale(whole, f"origin answered {reader.status}"))
         elif reader.status == 206 and wanted:
-            await self._take_range(visit, asked, entry, reader)
+            await self._take_range(visit, asked, entry, reader, flight)
         elif visit.exchange.method == b"HEAD":
             await self._take_head(visit, asked, whole, reader)
         else:
             await self._take(visit, asked, reader, flight, whole)
 
     async def refresh(self, visit: Visit, entry: Entry, flight: Flight) -> None:
-        """Renew `entry` while somebody is served from it."""
+        """Renew `entry`, a whole response, while somebody is served from it."""
+        assert entry.partial is None, "parts are completed, and renewed with that"
         candidates = self._candidates(visit, entry)
         condition = rules.conditional_request(*(found.headers for found in candidates))
         try:
@@ -79,27 +87,34 @@ class Filler:
                 await reader.read_all(0)
                 flight.stored = self._renew(visit, asked, entry, candidates, reader) is not None
                 return
-            body = await reader.read_all(MAX_OBJECT)
         except RemoteError:
             return  # the stale response goes on being served for as long as its rules allow
-        draft = judge(asked, reader.status, reader.headers, reader.received_s)
+        draft = self._judge(asked, reader)
         if isinstance(draft, Refused):
+            reader.cancel()
             self._forget_refused(visit, reader, draft)
-        elif reader.status < 500:
-            flight.stored = self._store.put(visit.primary, visit.exchange.headers, draft.entry(body))
+        elif reader.status >= 500:
+            reader.cancel()
+        elif (body := reader.buffered()) is not None:
+            self._keep(visit, asked, draft.entry(body), flight)
+        else:
+            await self._copy(
+                visit, asked, reader, draft, self._begin(visit, asked, reader, draft, flight), flight
+            )
 
     async def keep_post(
-        self, visit: Visit, reader: ResponseReader, began_s: float, cache_status: bytes
+        self, visit: Visit, reader: ResponseReader, began_s: float, purge_seq: int, cache_status: bytes
     ) -> bool:
-        """Store a POST's response for later GETs and answer with it, if it is for them (RFC 9110 §9.3.3)."""
-        asked = self._asked(visit, b"POST")._replace(request_time_s=began_s)
+        """Store a POST's response for later GETs and answer with it, if it is for them (RFC 9110 §9.3.3).
+
+        What had been stored has been dropped before. `purge_seq` is the last purge applied when it was sent.
+        """
+        asked = self._asked(visit, b"POST")._replace(request_time_s=began_s, purge_seq=purge_seq)
         length = body_length(reader.headers)
         draft = judge(asked, reader.status, reader.headers, reader.received_s)
         if isinstance(draft, Refused) or length is None or length > MAX_OBJECT:
             return False
         body = await reader.read_all(MAX_OBJECT)
-        self._store.purge(visit.primary)
-        asked = asked._replace(began_epoch=self._store.purge_epoch)
         self._store.put(visit.primary, visit.exchange.headers, draft.entry(body), asked.began_epoch)
         since_ms = self._since_ms(asked, reader)
         self._server.whole(visit, reader, body, BYPASS, cache_status, asked.purge_seq, since_ms)
@@ -119,11 +134,18 @@ class Filler:
                 raise
             if whole.cc.must_revalidate or whole.cc.proxy_revalidate:  # RFC 9111 §5.2.2.2
                 raise RemoteError(error.message, 504) from error
-            if not self._server.covers(whole, visit):
+            if not self._stands_in(visit, asked, whole):
                 raise
             self._server.stored(visit, whole, STALE, self._stale(whole, f"{error.status} {error.message}"))
             return asked, None
         return asked._replace(purge_seq=fetched.purge_seq), fetched.reader
+
+    def _stands_in(self, visit: Visit, asked: Asked, whole: Entry) -> bool:
+        """Whether `whole` may stand in for an origin that fails, and has not been dropped meanwhile."""
+        if self._store.dropped_since(visit.primary, asked.began_epoch):
+            return False
+        gone = self._store.log.verdict(whole.place, whole.purge_seq) is Verdict.GONE
+        return not gone and self._server.covers(whole, visit)
 
     def _asked(self, visit: Visit, method: bytes) -> Asked:
         tenant = visit.site.spec.tenant
@@ -225,18 +247,16 @@ class Filler:
         self, visit: Visit, asked: Asked, reader: ResponseReader, flight: Flight, before: Entry | None
     ) -> None:
         """A whole response: kept if it may be, while it is passed on."""
-        draft = judge(asked, reader.status, reader.headers, reader.received_s)
-        length = body_length(reader.headers)
-        if isinstance(draft, Draft) and length is not None and length > self._store.max_object:
-            draft = Refused("too large", True)
+        draft = self._judge(asked, reader)
         forward = self._forward(visit, before)
         since_ms = self._since_ms(asked, reader)
         if isinstance(draft, Refused):
             self._refused(visit, draft, reader, flight)
             cache_status = status.forward(self._pop, forward, fwd_status=reader.status, detail=draft.reason)
-            await self._server.pass_on(visit, reader, MISS, cache_status, since_ms)
+            await self._server.judged(visit, reader, cache_status, asked.purge_seq, since_ms)
             return
-        self._flights.unmark(flight.key)
+        if for_anybody(draft.cc, draft.lifetime_s):
+            self._flights.unmark(flight.key)
         cache_status = status.forward(
             self._pop,
             forward,
@@ -246,9 +266,7 @@ class Filler:
         )
         body = reader.buffered()
         if body is None:
-            file = self._file(visit, draft, length) if length is not None and length > MEMORY else None
-            spool = Spool(length, file)
-            flight.share(draft, spool, vary_key(draft.vary, visit.exchange.headers))
+            spool = self._begin(visit, asked, reader, draft, flight)
             self._server.arriving(
                 visit, draft.status, reader.headers, spool, MISS, cache_status, draft.purge_seq, since_ms
             )
@@ -256,6 +274,24 @@ class Filler:
         else:
             self._keep(visit, asked, draft.entry(body), flight)
             self._server.whole(visit, reader, body, MISS, cache_status, draft.purge_seq, since_ms)
+
+    def _judge(self, asked: Asked, reader: ResponseReader) -> Draft | Refused:
+        """What is to be stored of a whole response."""
+        length = body_length(reader.headers)
+        if length is not None and length > self._store.max_object:
+            return Refused("too large", True)
+        return judge(asked, reader.status, reader.headers, reader.received_s)
+
+    def _begin(
+        self, visit: Visit, asked: Asked, reader: ResponseReader, draft: Draft, flight: Flight
+    ) -> Spool:
+        """Where content that is still arriving is going to be; others may read it from there."""
+        length = body_length(reader.headers)
+        file = self._file(visit, draft, length) if length is not None and length > MEMORY else None
+        spool = Spool(length, file)
+        selection = vary_key(draft.vary, visit.exchange.headers)
+        flight.share(draft, spool, selection, asked.began_epoch)
+        return spool
 
     def _file(self, visit: Visit, draft: Draft, length: int | None) -> ContentWriter | None:
         return self._store.writer(visit.primary, visit.exchange.headers, draft.entry(b""), length)
@@ -282,9 +318,10 @@ class Filler:
                         return
             arrived = True
         except RemoteError:
-            spool.fail()
             return
         finally:
+            if not arrived:
+                spool.fail()  # whatever it was: nobody waits for more
             if spool.file is not None and not (spool.kept and arrived):
                 spool.file.abandon()
         spool.end()
@@ -294,7 +331,7 @@ class Filler:
             self._keep(visit, asked, draft.entry(spool.whole()), flight)
 
     async def _take_range(
-        self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader
+        self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader, flight: Flight
     ) -> None:
         """A 206: what was missing of what is stored, or what the client asked for."""
         if entry is not None and not self._joins(asked, entry, reader):
@@ -305,10 +342,10 @@ class Filler:
             if again.status != 206:
                 cache_status = status.forward(self._pop, "partial", fwd_status=again.status)
                 since_ms = self._since_ms(asked, again)
-                await self._server.pass_on(visit, again, MISS, cache_status, since_ms)
+                await self._server.judged(visit, again, cache_status, asked.purge_seq, since_ms)
                 return
             entry, reader = None, again
-        await self._take_part(visit, asked, entry, reader)
+        await self._take_part(visit, asked, entry, reader, flight)
 
     def _joins(self, asked: Asked, entry: Entry, reader: ResponseReader) -> bool:
         """Whether the missing part has come of what is stored in parts, and may be kept with the others."""
@@ -322,7 +359,7 @@ class Filler:
         )
 
     async def _take_part(
-        self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader
+        self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader, flight: Flight
     ) -> None:
         """A 206: kept with other parts of the same representation, or passed on."""
         length = body_length(reader.headers)
@@ -337,16 +374,10 @@ class Filler:
         )
         together = before if joins else ranges.begin(reader.headers)
         part = ranges.part_of(reader.headers)
-        if (
-            isinstance(draft, Refused)
-            or together is None
-            or part is None
-            or length is None
-            or length > MAX_OBJECT
-        ):
+        if isinstance(draft, Refused) or together is None or part is None or not _whole_part(part, length):
             detail = draft.reason if isinstance(draft, Refused) else "partial"
             cache_status = status.forward(self._pop, forward, fwd_status=206, detail=detail)
-            await self._server.pass_on(visit, reader, MISS, cache_status, since_ms)
+            await self._server.judged(visit, reader, cache_status, asked.purge_seq, since_ms)
             return
         body = await reader.read_all(MAX_OBJECT)
         assert part.start is not None, "`part_of` gives only parts that say where they are"
@@ -362,9 +393,12 @@ class Filler:
         else:
             stored = kept.entry(b"", together)
         if stored.size <= MAX_OBJECT:
-            self._store.put(visit.primary, visit.exchange.headers, stored, asked.began_epoch)
-        cache_status = status.forward(self._pop, forward, fwd_status=206, stored=True)
-        self._server.stored(visit, stored, MISS, cache_status, since_ms)
+            self._keep(visit, asked, stored, flight)
+        cache_status = status.forward(self._pop, forward, fwd_status=206, stored=flight.stored)
+        if stored.partial is None or covered(visit.exchange, stored):
+            self._server.stored(visit, stored, MISS, cache_status, since_ms)
+        else:  # less than was asked for, or by a validator that only the origin trusts
+            await self._server.judged(visit, reader, cache_status, asked.purge_seq, since_ms, body)
 
     async def _take_head(
         self, visit: Visit, asked: Asked, before: Entry | None, reader: ResponseReader
@@ -382,7 +416,8 @@ class Filler:
                 self._store.renew(visit.primary, before.variant, after, asked.began_epoch)
         forward = self._forward(visit, before)
         cache_status = status.forward(self._pop, forward, fwd_status=reader.status)
-        await self._server.pass_on(visit, reader, MISS, cache_status, self._since_ms(asked, reader))
+        since_ms = self._since_ms(asked, reader)
+        await self._server.judged(visit, reader, cache_status, asked.purge_seq, since_ms)
 
     # --- what becomes of it
 
@@ -393,7 +428,8 @@ class Filler:
         """Nothing of a response is kept: nobody needs to wait for the next one, if that is its nature."""
         if refused.for_all and reader.status < 500:  # an origin in trouble is not what it is
             self._flights.mark(flight.key, time())
-        flight.settle()
+        flight.personal = not refused.for_all
+        self._flights.land(flight)
         self._forget_refused(visit, reader, refused)
 
     def _forget_refused(self, visit: Visit, reader: ResponseReader, refused: Refused) -> None:
@@ -401,7 +437,7 @@ class Filler:
 
         A client's own `no-store` or credentials keep only its own response out.
         """
-        if reader.status >= 500 or reader.status == 429 or not refused.for_all:
+        if reader.status >= 500 or reader.status in _OF_THE_REQUEST or not refused.for_all:
             return  # no word on what is stored
         self._store.purge(visit.primary)
 
@@ -417,3 +453,10 @@ class Filler:
 
     def _since_ms(self, asked: Asked, reader: ResponseReader) -> float:
         return (reader.received_s - asked.request_time_s) * 1000
+
+
+def _whole_part(part: ContentRange, length: int | None) -> bool:
+    """Whether a 206 with content of `length` bytes is as long as it says, of a known whole, and kept."""
+    if part.start is None or part.end is None or part.length is None:
+        return False
+    return part.end - part.start == length and length <= MAX_OBJECT

@@ -3,6 +3,9 @@
 One request per key goes to the origin; others that come meanwhile wait until its head is there, and are then
 served from what arrives, if that is for others too. A key whose answers are for one user each is marked for
 a while, so that nobody waits for what will not be his.
+
+What was never fresh may be one user's, whom the origin would have told from others in a validation: it is
+shared by those alone who say the same of themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Final
 
 from atoll.edge.keeping import Draft
 from atoll.edge.spool import Spool
+from atoll.http.fields import CacheControl, Headers
 
 MARK_S: Final = 10.0
 """How long requests for what could not be stored go to the origin side by side."""
@@ -19,23 +23,93 @@ MARK_S: Final = 10.0
 MAX_MARKS: Final = 65_536
 
 
+_OF_NOBODY: Final = frozenset(
+    (
+        b"accept",
+        b"accept-charset",
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"dnt",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"pragma",
+        b"priority",
+        b"purpose",
+        b"range",
+        b"referer",
+        b"save-data",
+        b"traceparent",
+        b"tracestate",
+        b"upgrade-insecure-requests",
+        b"user-agent",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-request-id",
+    )
+)
+_PREFIXES_OF_NOBODY: Final = (b"sec-fetch-", b"sec-ch-", b"sec-gpc", b"sec-purpose", b"atoll-")
+"""Fields that do not say who asks."""
+
+
+def identity(headers: Headers) -> Headers:
+    """What a request says of whoever sends it: credentials, and every field that might be some."""
+    return sorted(
+        field
+        for field in headers
+        if field[0] not in _OF_NOBODY and not field[0].startswith(_PREFIXES_OF_NOBODY)
+    )
+
+
+def for_anybody(cc: CacheControl, lifetime_s: float) -> bool:
+    """Whether a response with these directives, so long fresh, may be shared without asking whose it is."""
+    return not cc.no_cache and (lifetime_s > 0 or cc.public)
+
+
 class Flight:
-    """A fetch for a key. Who waits for `settled` finds a `draft` and its `spool`, or `stored`, or neither."""
+    """A fetch for a key. Who waits for `settled` finds a `draft` and its `spool`, or `stored`, or neither.
 
-    __slots__ = ("draft", "key", "selection", "settled", "spool", "stored")
+    `began_epoch` is what this worker had dropped when it was asked for. `personal`: what came may not be kept
+    because of what the one who asked had said; another's may.
+    """
 
-    def __init__(self, key: bytes) -> None:
+    __slots__ = (
+        "_asked",
+        "began_epoch",
+        "draft",
+        "key",
+        "personal",
+        "selection",
+        "settled",
+        "spool",
+        "stored",
+    )
+
+    def __init__(self, key: bytes, asked: Headers) -> None:
         self.key = key
+        self._asked = asked
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.draft: Draft | None = None
         self.spool: Spool | None = None
         self.selection = b""  # what its request holds in the fields that the response varies by
+        self.began_epoch = 0
+        self.personal = False
         self.stored = False
 
-    def share(self, draft: Draft, spool: Spool, selection: bytes) -> None:
+    def share(self, draft: Draft, spool: Spool, selection: bytes, began_epoch: int) -> None:
         """Its response is for everybody who makes the same selection."""
         self.draft, self.spool, self.selection = draft, spool, selection
+        self.began_epoch = began_epoch
         self.settle()
+
+    def is_by(self, headers: Headers) -> bool:
+        """Whether a request with these fields is by the same user, as far as fields say."""
+        return identity(headers) == identity(self._asked)
 
     def settle(self) -> None:
         """No more is going to be known than now."""
@@ -55,9 +129,9 @@ class Flights:
         flight = self._under_way.get(key)
         return None if flight is None or self.marked(key, now_s) else flight
 
-    def begin(self, key: bytes) -> Flight:
-        """A new fetch; the first one for its key is the one that others find."""
-        flight = Flight(key)
+    def begin(self, key: bytes, asked: Headers) -> Flight:
+        """A new fetch for a request with the fields `asked`; the first one for its key is found by others."""
+        flight = Flight(key, asked)
         self._under_way.setdefault(key, flight)
         return flight
 
@@ -66,7 +140,7 @@ class Flights:
         return key in self._under_way
 
     def land(self, flight: Flight) -> None:
-        """It is over."""
+        """It is over, or nobody else is to find it."""
         if self._under_way.get(flight.key) is flight:
             del self._under_way[flight.key]
         flight.settle()

@@ -96,7 +96,7 @@ class Edge:
         self._load(snapshot)
         self.origins = Origins(snapshot.pop, snapshot.network)
         self._flights = Flights()
-        self._behind = Behind(lambda: self.origins, tier, lambda: store.log.applied)
+        self._behind = Behind(lambda: self.origins, tier, store.log)
         self.cache = self.cache_step(self)
         self.bindings = BindingsApp(
             self.limits, store, self.cache_step(_Quiet()), lambda: self.table, lambda: self.origins
@@ -308,7 +308,7 @@ class Edge:
         self.record(exchange.conn, tail)
 
     def again(self) -> None:
-        """A known request has arrived."""
+        """A request has arrived that does not come by here: a known one, or one that is answered at the door."""
         self.counters.requests += 1
 
     def count(self, verdict: bytes) -> None:

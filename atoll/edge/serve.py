@@ -9,11 +9,13 @@ from time import time
 from typing import Any, Final, Protocol
 
 from atoll.cache import rules, status
+from atoll.cache.ranges import Span
 from atoll.cache.store import Entry
 from atoll.edge import serving
 from atoll.edge.answer import Plan, plan
 from atoll.edge.compress import sibling
-from atoll.edge.finish import HIT, STALE
+from atoll.edge.finish import HIT, MISS, STALE
+from atoll.edge.keeping import Draft
 from atoll.edge.relay import body_length, relay, without_length
 from atoll.edge.serving import Arriving, Content, InFile, InMemory, InParts
 from atoll.edge.spool import Spool
@@ -66,7 +68,7 @@ class Server:
 
     def covers(self, entry: Entry, visit: Visit) -> bool:
         """Whether `entry` may stand in for an origin that fails (RFC 5861 §4)."""
-        if visit.route.consistency == "critical" or entry.partial is not None:
+        if visit.route.consistency == "critical" or visit.renew or entry.partial is not None:
             return False
         allowed_s = visit.route.stale_if_error_s
         return rules.usable_on_error(entry.cc, entry.lifetime_s, age_s(entry), allowed_s, visit.cc)
@@ -152,10 +154,12 @@ class Server:
         content: Content,
         verdict: bytes,
         cache_status: bytes,
+        purge_seq: int,
     ) -> None:
         """Answer as `planned`, with `fields`, from any content."""
         exchange = visit.exchange
-        headers = self._outcome.headers(exchange, fields, verdict, cache_status, 0.0)
+        kept = [*fields, *_seq(visit, purge_seq)]
+        headers = self._outcome.headers(exchange, kept, verdict, cache_status, 0.0)
         self.behind(self._stream(exchange, planned, headers, content, verdict))
 
     async def pass_on(
@@ -166,6 +170,33 @@ class Server:
         fields = self._outcome.headers(exchange, reader.headers, verdict, cache_status, origin_ms)
         sent = await relay(reader, exchange.stream, fields)
         self._outcome.done(exchange, reader.status, sent, verdict)
+
+    async def judged(
+        self,
+        visit: Visit,
+        reader: ResponseReader,
+        cache_status: bytes,
+        purge_seq: int,
+        origin_ms: float,
+        body: bytes | None = None,
+    ) -> None:
+        """Answer with what came for a read and is not stored, `body` being its content if that is here.
+
+        The client's own conditions have been kept from the origin, so they are judged here.
+        """
+        exchange = visit.exchange
+        reader.headers = [*reader.headers, *_seq(visit, purge_seq)]
+        request, fields = exchange.headers, without_length(reader.headers)
+        condition = rules.preconditions(exchange.method, request, fields, reader.status)
+        if condition is rules.Precondition.PROCEED and body is None:
+            await self.pass_on(visit, reader, MISS, cache_status, origin_ms)
+            return
+        planned = Plan(reader.status, fields, len(body or b""), (body,) if body else ())
+        if condition is not rules.Precondition.PROCEED:
+            reader.cancel()
+            planned = plan(exchange.method, request, reader.status, fields, None, b"")
+        headers = self._outcome.headers(exchange, planned.headers, MISS, cache_status, origin_ms)
+        self.behind(self._stream(exchange, planned, headers, InMemory(b""), MISS))
 
     async def _stream(
         self, exchange: Exchange, planned: Plan, headers: Headers, content: Content, verdict: bytes
@@ -183,12 +214,22 @@ def _seq(visit: Visit, purge_seq: int) -> Headers:
     return [] if visit.hop == FROM_CLIENT else [(PURGE_SEQ, b"%d" % purge_seq)]
 
 
+def covered(exchange: Exchange, entry: Entry) -> bool:
+    """Whether the parts that are stored of a response answer a request."""
+    partial = entry.partial
+    if partial is None or partial.length is None:
+        return False
+    planned = plan(exchange.method, exchange.headers, 200, entry.headers, partial.length, boundary(exchange))
+    spans = [piece for piece in planned.pieces if isinstance(piece, Span)]
+    return bool(spans) and all(partial.covers(*span) for span in spans)
+
+
 def boundary(exchange: Exchange) -> bytes:
     """A boundary for several ranges, if that is what is asked for."""
     wanted = get(exchange.headers, b"range")
     return secrets.token_hex(16).encode() if wanted is not None and b"," in wanted else b""
 
 
-def age_s(entry: Entry) -> float:
-    """How old a stored response is now (RFC 9111 §4.2.3)."""
-    return rules.current_age_s(entry.initial_age_s, entry.response_time_s, time())
+def age_s(response: Entry | Draft) -> float:
+    """How old a stored response is now, or one that is arriving (RFC 9111 §4.2.3)."""
+    return rules.current_age_s(response.initial_age_s, response.response_time_s, time())

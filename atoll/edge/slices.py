@@ -4,12 +4,16 @@ On a route with `slice_bytes` a request for a range is answered from slices of t
 and evicted by itself, each asked for once however many want it. The first one says how long the whole is and
 which validator it has; a slice that says anything else later is of another representation, and the response
 ends short rather than mix the two. An origin that does not know ranges is asked for the whole as usual.
+
+The slices of a URL have a generation in their keys, which a note beside them tells: what drops the note drops
+them all, however many there are.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import secrets
+from collections.abc import AsyncGenerator, Callable
 from time import time
 from typing import Final, NamedTuple
 
@@ -38,15 +42,27 @@ class Whole(NamedTuple):
     validator: bytes
 
 
-class Slicer:
-    """Slices of one worker's routes."""
+class Refusal(NamedTuple):
+    """No slice came; whether there are none for anybody."""
 
-    def __init__(self, pop: str, store: Cache, behind: Behind, flights: Flights, server: Server) -> None:
+    for_all: bool
+
+
+Decide = Callable[[Entry | None, Visit], rules.Decision]
+
+
+class Slicer:
+    """Slices of one worker's routes; `decide` says what may be done with one that is stored."""
+
+    def __init__(
+        self, pop: str, store: Cache, behind: Behind, flights: Flights, server: Server, decide: Decide
+    ) -> None:
         self._pop = pop
         self._store = store
         self._behind = behind
         self._flights = flights
         self._server = server
+        self._decide = decide
 
     async def answer(self, visit: Visit) -> bool:
         """Answer a request for a range of a large object. False: it is one for the whole, or the usual way.
@@ -59,9 +75,10 @@ class Slicer:
             return False
         size = visit.route.slice_bytes
         first = await self._slice(visit, spec.first // size if spec.first is not None else 0)
-        whole = _whole(first[0]) if first is not None else None
-        if first is None or whole is None:
-            self._flights.mark(_key(visit, -1), time())
+        whole = _whole(first[0]) if not isinstance(first, Refusal) else None
+        if isinstance(first, Refusal) or whole is None:
+            if not isinstance(first, Refusal) or first.for_all:
+                self._flights.mark(_key(visit, -1), time())
             return False
         entry, fetched = first
         request = visit.exchange.headers
@@ -71,20 +88,14 @@ class Slicer:
         content = _Sliced(self, visit, whole, size)
         if fetched:
             said = status.forward(self._pop, "partial", fwd_status=206, stored=True, detail="slice")
-            self._server.planned(visit, planned, fields, content, MISS, said)
+            self._server.planned(visit, planned, fields, content, MISS, said, entry.purge_seq)
         else:
             said = status.hit(self._pop, rules.ttl_s(entry.lifetime_s, age_s(entry)), "slice")
-            self._server.planned(visit, planned, fields, content, HIT, said)
+            self._server.planned(visit, planned, fields, content, HIT, said, entry.purge_seq)
         return True
 
-    def forget(self, visit: Visit, primary: bytes) -> None:
+    def forget(self, primary: bytes) -> None:
         """Drop every slice of a URL."""
-        size = visit.route.slice_bytes
-        note = self._store.get(_note(primary), [])
-        if note is None or not isinstance(note.body, bytes):
-            return
-        for index in range(-(-int(note.body) // size)):
-            self._store.purge(_slice_key(primary, size, index))
         self._store.purge(_note(primary))
 
     async def slice(self, visit: Visit, index: int, whole: Whole) -> bytes:
@@ -97,38 +108,41 @@ class Slicer:
             found = await self._slice(visit, index)
         except RemoteError as error:
             raise OSError(error.message) from error
-        if found is None or _whole(found[0]) != whole:
+        if isinstance(found, Refusal) or _whole(found[0]) != whole:
             raise OSError("the representation has changed")
         body = found[0].body
         return body if isinstance(body, bytes) else body.read(0, len(body))
 
-    async def _slice(self, visit: Visit, index: int) -> tuple[Entry, bool] | None:
-        """A slice, and whether it had to be fetched; None when the origin does not give it."""
+    async def _slice(self, visit: Visit, index: int) -> tuple[Entry, bool] | Refusal:
+        """A slice, and whether it had to be fetched."""
         key = _key(visit, index)
         for _ in range(_ROUNDS):
-            entry = self._fresh(visit, key)
+            entry = self._fresh(visit, index)
             if entry is not None:
                 return entry, False
             flight = self._flights.find(key, time())
             if flight is None:
                 break
             await asyncio.shield(flight.settled)
-        flight = self._flights.begin(key)
+        flight = self._flights.begin(key, visit.exchange.headers)
         try:
-            entry = await self._fetch(visit, index, key)
-            flight.stored = entry is not None
+            fetched = await self._fetch(visit, index, key)
         finally:
             self._flights.land(flight)
-        return None if entry is None else (entry, True)
+        return fetched if isinstance(fetched, Refusal) else (fetched, True)
 
-    def _fresh(self, visit: Visit, key: bytes) -> Entry | None:
-        entry = self._store.get(key, visit.exchange.headers)
-        if entry is None or entry.softened:
+    def _fresh(self, visit: Visit, index: int) -> Entry | None:
+        generation = self._generation(visit.primary)
+        if generation is None:
             return None
-        decision = rules.decide(entry.cc, entry.lifetime_s, age_s(entry), visit.cc)
-        return entry if decision is rules.Decision.FRESH else None
+        entry = self._store.get(_slice_key(visit, index, generation), visit.exchange.headers)
+        return entry if self._decide(entry, visit) is rules.Decision.FRESH else None
 
-    async def _fetch(self, visit: Visit, index: int, key: bytes) -> Entry | None:
+    def _generation(self, primary: bytes) -> bytes | None:
+        note = self._store.get(_note(primary), [])
+        return note.body if note is not None and isinstance(note.body, bytes) else None
+
+    async def _fetch(self, visit: Visit, index: int, key: bytes) -> Entry | Refusal:
         span = ranges.slice_span(index, visit.route.slice_bytes)
         began_s, epoch = time(), self._store.purge_epoch
         kept = [f for f in visit.exchange.headers if not f[0].startswith(b"if-") and f[0] != b"range"]
@@ -140,18 +154,35 @@ class Slicer:
         asked = Asked(b"GET", headers, visit.primary, tenant, began_s, seq, epoch, heuristics)
         draft = judge(asked, reader.status, reader.headers, reader.received_s, partial=True)
         part = ranges.part_of(reader.headers) if reader.status == 206 else None
-        if part is None or part.length is None or part.start != span.start or not isinstance(draft, Draft):
+        length = part.length if part is not None else None
+        expected = ranges.slice_span(index, visit.route.slice_bytes, length)
+        if part is None or length is None or Span(part.start or 0, part.end or 0) != expected:
             reader.cancel()
-            return None
-        body = await reader.read_all(MAX_SLICE)
-        expected = ranges.slice_span(index, visit.route.slice_bytes, part.length)
+            return Refusal(reader.status < 400)  # an error, or no such range: that is one request's affair
+        if not isinstance(draft, Draft):
+            reader.cancel()
+            return Refusal(draft.for_all)
+        try:
+            body = await reader.read_all(MAX_SLICE)
+        except asyncio.CancelledError:  # it was for somebody who has left
+            reader.cancel()
+            raise
         if len(body) != expected.end - expected.start:
-            return None
+            return Refusal(True)
         entry = draft.entry(body)
-        self._store.put(key, visit.exchange.headers, entry, epoch)
-        note = draft._replace(vary=(), headers=[]).entry(b"%d" % part.length)
-        self._store.put(_note(visit.primary), [], note, epoch)
+        self._keep(visit, index, draft, entry, epoch)
         return entry
+
+    def _keep(self, visit: Visit, index: int, draft: Draft, entry: Entry, epoch: int) -> None:
+        noted = _note(visit.primary)
+        if self._store.dropped_since(noted, epoch):
+            return
+        generation = self._generation(visit.primary)
+        if generation is None:
+            generation = secrets.token_hex(8).encode()
+            note = draft._replace(vary=(), headers=[]).entry(generation)
+            self._store.put(noted, [], note, epoch)
+        self._store.put(_slice_key(visit, index, generation), visit.exchange.headers, entry, epoch)
 
 
 class _Sliced:
@@ -175,6 +206,7 @@ class _Sliced:
                 yield data[max(0, span.start - offset) : span.end - offset]
         finally:
             if ahead is not None:
+                ahead.add_done_callback(_seen)
                 ahead.cancel()
 
     async def _get(self, index: int) -> bytes:
@@ -196,12 +228,19 @@ def _whole(entry: Entry) -> Whole | None:
     return Whole(part.length, validator)
 
 
+def _seen(task: asyncio.Task[bytes]) -> None:
+    """What was fetched ahead is not needed, and neither is why it failed."""
+    if not task.cancelled():
+        task.exception()
+
+
 def _key(visit: Visit, index: int) -> bytes:
-    return _slice_key(visit.primary, visit.route.slice_bytes, index)
+    """Which fetches are for the same slice, and who of several caches has it."""
+    return b"%b\0slice\0%d\0%d" % (visit.primary, visit.route.slice_bytes, index)
 
 
-def _slice_key(primary: bytes, size: int, index: int) -> bytes:
-    return b"%b\0slice\0%d\0%d" % (primary, size, index)
+def _slice_key(visit: Visit, index: int, generation: bytes) -> bytes:
+    return b"%b\0%b" % (_key(visit, index), generation)
 
 
 def _note(primary: bytes) -> bytes:

@@ -27,7 +27,10 @@ _PATIENCE_S: Final = 30.0  # for a peer that lives: it gives up on its origins b
 HOP: Final = b"atoll-hop"
 SCHEME: Final = b"atoll-scheme"
 PURGE_SEQ: Final = b"atoll-purge-seq"
+RENEW: Final = b"atoll-renew"  # what the peer has is invalid: somebody has changed it through us
 TROUBLE: Final = b"atoll-trouble"
+NOT_HERE: Final = 421  # with `TROUBLE`: misdirected (RFC 9110 §15.5.20)
+_DIGITS: Final = 19  # of a 64-bit number
 
 FROM_CLIENT: Final = 0
 FROM_POP: Final = 1  # asked by another worker of this PoP
@@ -98,7 +101,7 @@ class Tier:
     async def ask(
         self, peer: Peer, method: bytes, target: bytes, host: bytes, headers: Headers
     ) -> Answer | None:
-        """A peer's answer, or None when it gives no sign of life.
+        """A peer's answer, or None when it gives no sign of life, or does not know what is asked for.
 
         Raises:
             RemoteError: it lives, but could not get an answer either.
@@ -117,8 +120,10 @@ class Tier:
         trouble = get(reader.headers, TROUBLE)
         if trouble is not None:
             reader.cancel()
+            if reader.status == NOT_HERE:  # a site that is new or has moved: its snapshot is not ours
+                return None
             raise RemoteError(trouble.decode("latin-1"), reader.status)
-        seq = get(reader.headers, PURGE_SEQ) or b""
+        seq = (get(reader.headers, PURGE_SEQ) or b"")[:_DIGITS]
         reader.headers = [field for field in reader.headers if field[0] != PURGE_SEQ]
         return Answer(reader, int(seq) if seq.isdigit() else 0)
 

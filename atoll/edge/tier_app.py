@@ -13,7 +13,7 @@ from collections.abc import Callable
 from atoll.cache.store import Entry
 from atoll.edge.cached import CacheStep
 from atoll.edge.routing import Table
-from atoll.edge.tier import FROM_OUTSIDE, FROM_POP, HOP, SCHEME, TROUBLE
+from atoll.edge.tier import FROM_OUTSIDE, FROM_POP, HOP, NOT_HERE, RENEW, SCHEME, TROUBLE
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
 from atoll.http.fields import Headers, get
@@ -68,12 +68,13 @@ class TierApp:
         site = self._table().site(exchange.authority)
         route = site.route(exchange.target) if site is not None else None
         if site is None or route is None or not route.cache:
-            raise RemoteError("no such site or route here", 421)
+            raise RemoteError("no such site or route here", NOT_HERE)
+        renew = get(exchange.headers, RENEW) is not None
         exchange.headers = [f for f in exchange.headers if not f[0].startswith(b"atoll-")]
-        if self._cache.answer_stored(exchange, site, route, scheme, hop):
+        if not renew and self._cache.answer_stored(exchange, site, route, scheme, hop):
             return
         exchange.stream.inform(_PROCESSING, [])
-        await self._cache.run(exchange, site, route, scheme, hop)
+        await self._cache.run(exchange, site, route, scheme, hop, renew)
 
 
 class TierOutcome:

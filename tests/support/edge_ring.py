@@ -73,10 +73,17 @@ class Worker:
 class Ring:
     """PoPs with workers, and their origin."""
 
-    def __init__(self, folder: Path, pops: Sequence[tuple[str, int]], shield: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pops: Sequence[tuple[str, int]],
+        shield: str,
+        routes: tuple[RouteSpec, ...] = _ROUTES,
+    ) -> None:
         self._folder = folder
         self._pops = [pop(code, index, workers) for index, (code, workers) in enumerate(pops)]
         self._shield = shield
+        self._routes = routes
         self.origin = Server()
         self.workers: dict[str, Worker] = {}
 
@@ -85,7 +92,7 @@ class Ring:
         await self.origin.start()
         for spec in self._pops:
             for index in range(spec.workers):
-                snapshot = self._snapshot(spec.code)
+                snapshot = self.snapshot(spec.code, self._routes)
                 self.workers[f"{spec.code}/{index}"] = Worker(self._folder, spec.code, index, snapshot)
 
     def stop(self) -> None:
@@ -94,11 +101,12 @@ class Ring:
             worker.stop()
         self.origin.stop()
 
-    def _snapshot(self, code: str) -> Snapshot:
+    def snapshot(self, code: str, routes: tuple[RouteSpec, ...]) -> Snapshot:
+        """What a PoP serves."""
         pool = PoolSpec(name="shop", origins=(ORIGIN,), health_interval_s=3600.0, shield=self._shield)
         spec = msgspec.structs.replace(
             network(*self._pops),
-            sites=(SiteSpec(name="shop", host=HOST.decode(), routes=_ROUTES),),
+            sites=(SiteSpec(name="shop", host=HOST.decode(), routes=routes),),
             origins=(OriginSpec(host=ORIGIN, url=f"http://127.0.0.1:{self.origin.port}"),),
             pools=(pool,),
             default_site="shop",
@@ -108,8 +116,12 @@ class Ring:
 
     async def ask(self, worker: str, target: bytes, *fields: bytes) -> Response:
         """One request to a worker, on a connection of its own."""
+        return await self.send(worker, get(target, *fields))
+
+    async def send(self, worker: str, request: bytes) -> Response:
+        """The same with a request of any kind."""
         reader, writer = await asyncio.open_connection(*self.workers[worker].address)
-        writer.write(get(target, *fields))
+        writer.write(request)
         try:
             return await read_response(reader)
         finally:
@@ -117,10 +129,12 @@ class Ring:
 
 
 @contextlib.asynccontextmanager
-async def ring(*pops: tuple[str, int], shield: str = "") -> AsyncIterator[Ring]:
+async def ring(
+    *pops: tuple[str, int], shield: str = "", routes: tuple[RouteSpec, ...] = _ROUTES
+) -> AsyncIterator[Ring]:
     """PoPs, as code and number of workers, that run."""
     with TemporaryDirectory(prefix="ring-") as folder:
-        made = Ring(Path(folder), pops, shield)
+        made = Ring(Path(folder), pops, shield, routes)
         await made.start()
         try:
             yield made

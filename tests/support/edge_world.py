@@ -19,7 +19,10 @@ import msgspec
 import pytest_asyncio
 from networks import network, pop
 
-from atoll.cache.store import Store
+from atoll.cache.disk import DiskStore
+from atoll.cache.levels import Levels
+from atoll.cache.purge import PurgeLog
+from atoll.cache.store import Cache, Store
 from atoll.config.spec import FunctionRuntime, OriginSpec, PoolSpec, RouteSpec, SiteSpec, Snapshot
 from atoll.edge.clock import Clock
 from atoll.edge.log import AccessLog
@@ -206,13 +209,17 @@ async def settled(measure: Callable[[], int]) -> int:
 class World:
     """An edge worker, an origin and a function's host."""
 
-    def __init__(self, folder: Path, limits: Limits, response_timeout_s: float, store_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, limits: Limits, response_timeout_s: float, store_bytes: int, disk_bytes: int
+    ) -> None:
         self.folder = folder
         self.origin = Server()
         self.function = Server(folder / "fn.sock")
         self._limits = limits
         self._timeout_s = response_timeout_s
-        self._store = Store(store_bytes)
+        self.disk = DiskStore(folder / "cache", disk_bytes, PurgeLog()) if disk_bytes else None
+        memory = Store(store_bytes, log=self.disk.log if self.disk is not None else None)
+        self._store: Cache = Levels(memory, self.disk) if self.disk is not None else memory
 
     async def start(self) -> None:
         """Start all."""
@@ -245,6 +252,8 @@ class World:
         self.origin.stop()
         self.function.stop()
         self.log.close()
+        if self.disk is not None:
+            self.disk.close()
 
     def snapshot(self, seq: int, *more: SiteSpec, routes: tuple[RouteSpec, ...] = ROUTES) -> Snapshot:
         """One site, `shop.test`, and `more`; its origin and its function."""
@@ -304,11 +313,14 @@ def reset(client: socket.socket) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    limits: Limits | None = None, response_timeout_s: float = 2.0, store_bytes: int = 64 * 1024 * 1024
+    limits: Limits | None = None,
+    response_timeout_s: float = 2.0,
+    store_bytes: int = 64 * 1024 * 1024,
+    disk_bytes: int = 0,
 ) -> AsyncIterator[World]:
-    """A world that runs."""
+    """A world that runs; with `disk_bytes`, the machine's disk is behind the worker's memory."""
     with TemporaryDirectory(prefix="edge-") as folder:
-        world = World(Path(folder), limits or Limits(), response_timeout_s, store_bytes)
+        world = World(Path(folder), limits or Limits(), response_timeout_s, store_bytes, disk_bytes)
         await world.start()
         try:
             yield world

@@ -73,6 +73,7 @@ class Server:
         self._started_s = monotonic()
         _check_files(plan)
         self._sockets = WorkerSockets(plan)
+        self._admin_socket = listen_admin(plan.admin) if plan.admin else None
         self._pop = local_pop(plan, self._sockets.https_port)
         self._snapshot: Snapshot | None = None
         self._supervisor = Supervisor()
@@ -113,11 +114,10 @@ class Server:
         self._servers.append(await frames.serve(run / PURGES, purge))
         await self._start_workers()
         self._tasks.append(asyncio.ensure_future(purges.run()))
-        if self.plan.admin:
+        if self._admin_socket is not None:
             local = self.plan.admin.startswith(UNIX)
             app = AdminApp(self.report, local=local)
-            sock = listen_admin(self.plan.admin)
-            self._admin = Listener(app, sock, trusted=local, proxies=frozenset())
+            self._admin = Listener(app, self._admin_socket, trusted=local, proxies=frozenset())
 
     def _config(self, index: int) -> RoleConfig:
         plan = self.plan
@@ -166,6 +166,8 @@ class Server:
         while not waiting.done():
             if any(each.restarts for each in self._supervised) or monotonic() > deadline_s:
                 waiting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await waiting
                 raise AtollError("a worker does not start", "it has said why, above")
             await asyncio.wait({waiting}, timeout=_LOOK_S)
 
@@ -285,7 +287,7 @@ class Server:
         for server in self._servers:
             server.close()
         self._sockets.close()
-        if self._admin is not None and self.plan.admin.startswith(UNIX):
+        if self.plan.admin.startswith(UNIX):
             Path(self.plan.admin.removeprefix(UNIX)).unlink(missing_ok=True)
 
 

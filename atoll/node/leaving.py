@@ -22,8 +22,8 @@ from atoll.wire.messages import ProcessInfo
 
 LEAVE: Final = signal.SIGUSR1
 LEAVING: Final = "leaving"
-LOOK_S: Final = 1.0
-MISSES: Final = 3
+LOOK_S: Final = 2.0
+MISSES: Final = 5  # in a row: it is in nobody's way, and what it holds is lost with it
 
 _log = logging.getLogger("atoll.supervisor")
 

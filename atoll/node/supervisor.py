@@ -198,7 +198,8 @@ class Supervised:
             asyncio.ensure_future(child.wait()),
             asyncio.ensure_future(self._stopping.wait()),
         ]
-        await asyncio.wait(waits, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        limit_s = self.launch.start_s or READY_TIMEOUT_S  # the one before serves meanwhile: no hurry
+        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)

@@ -13,11 +13,11 @@ import pytest
 from live_network import LiveNetwork
 from load import load
 
-from atoll.cli.restart import plan
+from atoll.cli.restart import POP_ROLES, SHARED_ROLES, plan
 from atoll.errors import AtollError
 from atoll.node.code import code_version
 from atoll.wire import frames
-from atoll.wire.messages import GetNetwork, NetworkStatus, ProcessInfo
+from atoll.wire.messages import EdgeStats, GetEdgeStats, GetNetwork, NetworkStatus, ProcessInfo
 
 pytestmark = pytest.mark.real
 
@@ -39,15 +39,18 @@ async def restart(network: LiveNetwork, *arguments: str) -> list[str]:
 
 
 async def test_everything_goes_on_as_the_code_on_disk(network: LiveNetwork) -> None:
+    """One PoP and what all share: `--all` is the same for each PoP."""
     before, began_s = await processes(network), monotonic()
+    roles = [option for role in (*POP_ROLES, *SHARED_ROLES) for option in ("--role", role)]
     async with load(network, "london") as users:
-        steps = await restart(network, "--all")
+        steps = await restart(network, "--pop", "lhr", *roles)
     assert users.failures == []
     after = await processes(network)
     assert after.keys() == before.keys()
     kept = {name for name, info in before.items() if after[name].pid == info.pid}
-    supervisors = {name for name in before if name.endswith("/supervisor") or name == "network"}
-    left_alone = {name for name in before if name.startswith(("origin-", "gateway"))}
+    supervisors = {"lhr/supervisor", "network"}
+    others = {name for name in before if "/" in name and not name.startswith("lhr/")}
+    left_alone = others | {name for name in before if name.startswith(("origin-", "gateway"))}
     assert kept == supervisors | left_alone
     assert set(steps) == before.keys() - left_alone
     assert all(info.state == "ready" and info.restarts == 0 for info in after.values())
@@ -68,8 +71,14 @@ async def test_users_notice_nothing(network: LiveNetwork) -> None:
 async def test_a_pop_that_is_hurt_is_noticed(network: LiveNetwork) -> None:
     """What the experiment says is worth something: here its edge worker is killed in the middle."""
 
+    control = network.paths.pop_run("nrt") / "edge-0.sock"
+
+    def held() -> bool:
+        stats = asyncio.run(frames.ask(control, GetEdgeStats()))
+        return isinstance(stats, EdgeStats) and stats.connections >= 12  # more than the requests take
+
     async def kill() -> None:
-        await asyncio.sleep(2.0)
+        await until(held)
         os.kill((await processes(network))["nrt/edge-0"].pid, signal.SIGKILL)
 
     killing = asyncio.ensure_future(kill())

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from atoll.errors import AtollError
-from bench import tools
+from bench import machine, tools
 from bench.bare import PEM_VARIABLE
 from bench.haproxy import HAProxy
 from bench.machine import SERVER_CORE
@@ -129,6 +129,7 @@ def start(names: Sequence[str], found: Found, place: Place, say: Say, stack: Exi
             _leave_out(found, name, error, say)
             continue
         stack.callback(target.stop)
+        machine.pin(target.pids(), SERVER_CORE)
         yield target
 
 

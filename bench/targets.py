@@ -46,6 +46,7 @@ POP: Final = "lhr"
 CACHE_BYTES: Final = 1024 * 1024 * 1024  # more than the objects need: nobody evicts
 _READY_S: Final = 15.0
 _NGINX_OPEN_FILES: Final = 20_000
+_NGINX_PROCESSES: Final = 2  # a worker, and who evicts
 _LOOPBACK: Final = "127.0.0.1"
 
 _NGINX: Final = """
@@ -242,6 +243,9 @@ class Nginx:
         log = folder / "nginx.log"
         self._process = machine.start(SERVER_CORE, argv, log, tool.env)
         wait_listening(self.http_port, "nginx", self._process, log)
+        deadline_s = monotonic() + _READY_S
+        while len(self.pids()) < _NGINX_PROCESSES and monotonic() < deadline_s:
+            sleep(0.02)  # it listens before its processes are there
 
     def pids(self) -> list[int]:
         """See `Target.pids`: the worker and who evicts for it, not their master."""

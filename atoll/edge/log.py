@@ -3,6 +3,9 @@
 A record is three references (time stamp, connection, response) appended to a list; joining and writing is
 done a few times a second, off the request's path. A file that grows too large is set aside; one that
 somebody else has renamed is written on until `reopen`.
+
+What is no file but somebody who reads, behind a pipe, may read slowly or not at all: it is given what it
+takes, and holds up nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +29,9 @@ LEFT: Final = 499
 _FLUSH_S: Final = 0.25
 _MAX_PENDING: Final = 60_000  # pieces; three a record
 _MAX_FILE: Final = 64 * 1024 * 1024
+_MAX_WAITING: Final = 1024 * 1024  # bytes that a slow reader has not taken: beyond, records are lost
+_PIECE: Final = select.PIPE_BUF  # what a pipe with room takes as a whole, and from several writers unmixed
+_PARTING_MS: Final = 1000  # that a reader gets for the rest
 
 
 class AccessLog:
@@ -39,7 +47,11 @@ class AccessLog:
         self.pending: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._waiting = b""  # for a reader that is slow
+        self._watched = False  # whether the loop tells of room
         self._fd = self._open()
+        self._room: select.poll | None = None
+        self._meet()
 
     def add(self, conn: ConnectionInfo, tail: bytes) -> None:
         """One record: `tail` is what `record_tail` made."""
@@ -55,6 +67,9 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         pending, self.pending = self.pending, []
+        if self._room is not None:
+            self._offer(b"".join(pending))
+            return
         if not pending:
             return
         try:
@@ -67,14 +82,52 @@ class AccessLog:
     def close(self) -> None:
         """Write the rest."""
         self.flush()
+        if self._waiting:
+            self._offer(b"", _PARTING_MS)
+        self._watch(False)
         os.close(self._fd)
 
     def reopen(self) -> None:
         """Go on in the file that has the name now; should that fail, in the one before."""
         self.flush()
+        self._watch(False)
         with contextlib.suppress(OSError):
             old, self._fd = self._fd, self._open()
             os.close(old)
+            self._meet()
+        self._watch(bool(self._waiting))
+
+    def _meet(self) -> None:
+        """See whether it is a file, or somebody who reads."""
+        self._room = None
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self._room = select.poll()
+            self._room.register(self._fd, select.POLLOUT)
+        else:
+            self._waiting = b""  # was for somebody else
+
+    def _offer(self, data: bytes, patience_ms: int = 0) -> None:
+        """Write as much as there is room for, whole lines together; the rest waits for the next time."""
+        assert self._room is not None
+        if len(self._waiting) <= _MAX_WAITING:
+            self._waiting += data
+        rest, at = self._waiting, 0
+        try:
+            while at < len(rest) and self._room.poll(patience_ms):
+                end = rest.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE
+                at += os.write(self._fd, rest[at:end])
+        except OSError:
+            at = len(rest)  # nobody reads any more
+        self._waiting = rest[at:]
+        self._watch(bool(self._waiting))
+
+    def _watch(self, wanted: bool) -> None:
+        """Have the loop say when there is room again, or not any more."""
+        if wanted and not self._watched:
+            self._loop.add_writer(self._fd, self._offer, b"")
+        elif self._watched and not wanted:
+            self._loop.remove_writer(self._fd)
+        self._watched = wanted
 
     def _open(self) -> int:
         if self._path is None:

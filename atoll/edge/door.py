@@ -3,8 +3,9 @@
 - ACME's http-01 challenges (RFC 8555 §8.3) are answered for every host: the authority may come to any PoP.
 - A site with `redirect_port` answers plain HTTP with where it is to be found (308 keeps the method).
 - A site that asks for client certificates is served on connections opened to its own name, because only their
-  handshake was held to its wishes; others are told to open one (421, RFC 9110 §15.5.20). Nothing of it is
-  remembered by bytes: the next request of the same bytes may come from somebody else.
+  handshake was held to its wishes, and one that asks for TLS 1.3 on connections that speak it; others are
+  told to open one (421, RFC 9110 §15.5.20). Nothing of it is remembered by bytes: the next request of the
+  same bytes may come on a connection that is not good enough.
 
 `h3_port` is where the same sites are to be had over HTTP/3, which responses over TLS then say (RFC 7838).
 `Client-Cert` (RFC 9440) is the edge's to set: what a client sends under that name is dropped.
@@ -56,6 +57,7 @@ class Door(PublicApp):
         """See `App.handle`."""
         try:
             if self._settled(exchange):
+                self.edge.again()
                 return
         except Exception as error:  # noqa: BLE001 - one request's end
             self.edge.fault(exchange, error)
@@ -94,17 +96,23 @@ class Door(PublicApp):
         if conn.scheme != b"https" and wishes.redirect_port:
             self._redirect(exchange, wishes.redirect_port)
             return True
-        if wishes.clients == "off":
+        if wishes.clients == "off" and wishes.minimum == "1.2":
             return False
         exchange.raw = None
-        if not self._opened_for(conn, site):
+        if not self._good_enough(conn, site):
             page = pages.error_page(421, "This site wants a connection of its own.", self.edge.pop)
             self.edge.answer(exchange, 421, pages.HTML, page, b"detail=misdirected")
             return True
-        if conn.client_certificate is not None:
+        if wishes.clients != "off" and conn.client_certificate is not None:
             encoded = base64.b64encode(conn.client_certificate.der)
             exchange.headers = [*exchange.headers, (b"client-cert", b":" + encoded + b":")]
         return False
+
+    def _good_enough(self, conn: ConnectionInfo, site: Site) -> bool:
+        wishes = site.spec.tls
+        if wishes.minimum == "1.3" and conn.scheme == b"https" and conn.tls_version != "TLSv1.3":
+            return False
+        return wishes.clients == "off" or self._opened_for(conn, site)
 
     def _opened_for(self, conn: ConnectionInfo, site: Site) -> bool:
         if site.spec.tls.clients == "require" and conn.client_certificate is None:
@@ -123,7 +131,8 @@ class Door(PublicApp):
 
 
 def _particular(site: SiteSpec) -> bool:
-    return site.tls.redirect_port != 0 or site.tls.clients != "off"
+    wishes = site.tls
+    return wishes.redirect_port != 0 or wishes.clients != "off" or wishes.minimum != "1.2"
 
 
 def policies(table: Table) -> Policies | None:

@@ -119,7 +119,7 @@ class Gate:
         if not rules.repeatable or route.function:
             exchange.raw = None
         now_s = time()
-        facts = self._facts(exchange)
+        facts = self._facts(exchange, site)
         amendments = rules.amendments(facts)
         verdict = decide(rules, facts, now_s)
         for token in rules.tokens:
@@ -183,11 +183,13 @@ class Gate:
                 return True
         return False
 
-    def _facts(self, exchange: Exchange) -> Facts:
+    def _facts(self, exchange: Exchange, site: Site) -> Facts:
         conn = exchange.conn
         geo = self._desk.geo_of(conn)
         asn = geo.cf.get("asn", 0)
-        shown = conn.client_certificate
+        # A site that asks nobody for a certificate has no authority that one could be believed from: what a
+        # connection brings has been verified by the authority of the site that it was opened to.
+        shown = conn.client_certificate if site.spec.tls.clients != "off" else None
         return Facts(
             client=address_of(conn.client_ip) if conn.client_ip else None,
             country=geo.country,

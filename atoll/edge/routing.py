@@ -1,9 +1,10 @@
 """Which site and route a request belongs to. Pure: compiled once per snapshot, looked up per request.
 
 `<city>.localhost` is the default site seen from a city and `<site>.<city>.localhost` a named one; everything
-else is looked up by host. Whatever name was used, the site's canonical host is what cache keys and function
-URLs carry. A site whose host is `*` answers for every host that no other site has; there the name that was
-used is the canonical one, with its port.
+else is looked up by host; the dot that ends a name which is spelled out to the root changes nothing.
+Whatever name was used, the site's canonical host is what cache keys and function URLs carry. A site whose
+host is `*` answers for every host that no other site has; there the name that was used is the canonical one,
+with its port.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Table(msgspec.Struct, frozen=True):
 
     def _known(self, authority: bytes) -> Site | None:
         host = authority.rsplit(b":", 1)[0] if not authority.endswith(b"]") else authority
+        host = host.removesuffix(b".")
         found = self.hosts.get(host)
         if found is not None or not host.endswith(_LOCAL):
             return found

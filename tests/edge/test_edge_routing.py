@@ -85,6 +85,16 @@ def test_the_404_page_can_name_every_host() -> None:
     assert "example.com" in known
 
 
+def test_a_name_that_is_spelled_out_to_the_root_is_the_same_name() -> None:
+    anywhere = SiteSpec(name="rest", host="*", routes=(RouteSpec(path="/*", pool="rest"),))
+    www = SiteSpec(name="www", host="www.example.com")
+    found = table_of(msgspec.structs.replace(network(), sites=(www, anywhere), default_site="www"))
+    for authority in (b"www.example.com.", b"www.example.com.:8080"):
+        site = found.site(authority)
+        assert site is not None
+        assert (site.host, site.spec.name) == (b"www.example.com", "www")
+
+
 def test_one_site_may_answer_for_every_other_host() -> None:
     anywhere = SiteSpec(name="rest", host="*", routes=(RouteSpec(path="/*", pool="rest"),))
     www = SiteSpec(name="www", host="www.example.com", aliases=("example.com",))

@@ -128,8 +128,15 @@ def plain_origin(url: str) -> OriginSpec:
 
 
 def origin_name(url: str) -> str:
-    """The name of an origin that is only known by its URL: its host and port."""
-    return urlsplit(url).netloc.rpartition("@")[2].lower()
+    """The name of an origin that is only known by its URL: its host and port.
+
+    Raises:
+        AtollError: it is no URL.
+    """
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError as error:
+        raise AtollError(f"{url!r} is no URL: {error}", "http://host:port or https://host:port") from error
 
 
 def _named_by_url(policy: Policy) -> list[OriginSpec]:

@@ -221,6 +221,12 @@ def test_mistakes(before: str, after: str, message: str, hint: str) -> None:
     assert error.where in expected or "host" in after
 
 
+def test_an_origin_that_is_no_url_at_all_is_a_mistake_like_others() -> None:
+    error = mistake(SITE.replace('["app-1"]', '["http://[::1"]'))
+    assert "is no URL" in error.message
+    assert error.where.startswith("p.toml:")
+
+
 ROUTE = SITE + "\n[[site.route]]\n"
 
 

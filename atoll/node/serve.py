@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -329,13 +330,14 @@ async def run(plan: Plan, say: Say) -> None:
     ended = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
 
-    def stop() -> None:
-        if ended.is_set():
-            os._exit(1)  # asked twice: whoever waits no longer takes what goes with it
-        ended.set()
-
     with tempfile.TemporaryDirectory(prefix="atoll-serve-", dir=_runtime_folder()) as folder:
         server = Server(plan, Path(folder), say)
+
+        def stop() -> None:
+            if ended.is_set():
+                shutil.rmtree(folder, ignore_errors=True)
+                os._exit(1)  # asked twice: whoever waits no longer takes what goes with it
+            ended.set()
 
         def reload() -> None:
             task = loop.create_task(server.reload())
@@ -344,6 +346,7 @@ async def run(plan: Plan, say: Say) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what is being read needs no reading again
         try:
             await server.start()
             loop.add_signal_handler(signal.SIGHUP, reload)

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from edge_world import Asked, Server, page
 from http3_client import connected
-from serving import Serving, failure, serving
+from serving import Serving, failure, serving, start
 
 from atoll.control.certificates import ensure_leaves
 
@@ -246,6 +246,26 @@ async def test_nothing_is_left_behind(origin: Server, tmp_path: Path, folder: st
             children = psutil.Process(server.pid).children(recursive=True)
         assert not list(short.iterdir())
         assert not any(child.is_running() for child in children)
+    finally:
+        short.rmdir()
+
+
+async def test_asked_twice_it_waits_for_nobody(origin: Server) -> None:
+    origin.hold = asyncio.Event()
+    short = Path(f"/tmp/atoll-u{os.getpid()}")
+    short.mkdir()
+    try:
+        server = await start(("--listen", "127.0.0.1:0", *at(origin)), XDG_RUNTIME_DIR=str(short))
+        await server.until_said("ready after")
+        async with server.client() as client:
+            pending = asyncio.ensure_future(client.get("/"))
+            await origin.until_asked()
+            await server.signalled(signal.SIGINT, "stopping")
+            server.process.send_signal(signal.SIGINT)
+            assert await server.end() == 1
+            with pytest.raises(httpx.HTTPError):
+                await pending
+        assert not list(short.iterdir())
     finally:
         short.rmdir()
 

@@ -108,7 +108,7 @@ def parse(
     placed = {origin.host for origin in read.origins if reader.says(origin, "lat")}
     policy = msgspec.structs.replace(
         read,
-        origins=(*read.origins, *_named_by_url(read)),
+        origins=(*read.origins, *_named_by_url(read, reader)),
         pools=tuple(_pool(pool, reader, placed) for pool in read.pools),
         sites=tuple(_site(site, reader, read, around) for site in read.sites),
     )
@@ -139,13 +139,20 @@ def origin_name(url: str) -> str:
         raise AtollError(f"{url!r} is no URL: {error}", "http://host:port or https://host:port") from error
 
 
-def _named_by_url(policy: Policy) -> list[OriginSpec]:
-    """The origins that pools name by their URLs."""
+def _named_by_url(policy: Policy, reader: Reader) -> list[OriginSpec]:
+    """The origins that pools name by their URLs.
+
+    Raises:
+        AtollError: one is no URL.
+    """
     known = {origin.host for origin in policy.origins}
     found: dict[str, OriginSpec] = {}
     for pool in policy.pools:
         for url in (*pool.origins, pool.failover):
-            name = origin_name(url) if "://" in url else ""
+            try:
+                name = origin_name(url) if "://" in url else ""
+            except AtollError as error:
+                raise reader.mistake(reader.place(pool, "origins"), error.message, error.hint) from error
             if name and name not in known:
                 found.setdefault(name, plain_origin(url))
     return list(found.values())

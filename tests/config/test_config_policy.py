@@ -222,9 +222,10 @@ def test_mistakes(before: str, after: str, message: str, hint: str) -> None:
 
 
 def test_an_origin_that_is_no_url_at_all_is_a_mistake_like_others() -> None:
-    error = mistake(SITE.replace('["app-1"]', '["http://[::1"]'))
+    text = SITE.replace('["app-1"]', '["http://[::1"]')
+    error = mistake(text)
     assert "is no URL" in error.message
-    assert error.where.startswith("p.toml:")
+    assert error.where == line_of(text, "origins =")
 
 
 ROUTE = SITE + "\n[[site.route]]\n"

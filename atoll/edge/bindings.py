@@ -117,7 +117,8 @@ class BindingsApp:
         if site is None or route is None or not route.pool:
             raise RemoteError(f"{named} is not in the network's name table", 530)
         _check_owner(named, site.spec.tenant, tenant)
-        exchange.headers = [*accept_headers(exchange.headers), *forwarded(exchange.conn, site.host)]
+        fields = accept_headers(exchange.headers, exchange.method)
+        exchange.headers = [*fields, *forwarded(exchange.conn, site.host)]
         await self._cache.run(exchange, site, route, control.get(b"atoll-scheme", b"http"))
 
     async def _to_origin(self, exchange: Exchange, host: str, authority: bytes, timeout_s: float) -> None:

@@ -453,7 +453,7 @@ class PublicApp:
             exchange.stream.respond(status, [(b"content-type", b"text/plain")], text)
             return
         self._counters.requests += 1
-        exchange.headers = accept_headers(exchange.headers)
+        exchange.headers = accept_headers(exchange.headers, exchange.method)
         found = edge.route(exchange)
         if found is None:
             return

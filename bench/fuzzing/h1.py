@@ -251,7 +251,7 @@ def sent_on(
     method: bytes, target: bytes, host: bytes, headers: Headers, body: bytes | None, trailers: Headers
 ) -> list[str]:
     """What is wrong with the request as an origin gets it, over HTTP/1.1 and over HTTP/2."""
-    fields = accept_headers(headers)
+    fields = accept_headers(headers, method)
     own = RequestBody() if body is not None else None
     head = render_request(method, target, host, fields, own)
     wire = head if body is None else head + _framed(body, trailers, known_length(fields))

@@ -83,8 +83,8 @@ async def test_a_host_from_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_field_that_holds_another_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def inject(headers: Headers) -> Headers:
-        return [*accept.accept_headers(headers), (b"x", b"y\r\nContent-Length: 5")]
+    def inject(headers: Headers, method: bytes) -> Headers:
+        return [*accept.accept_headers(headers, method), (b"x", b"y\r\nContent-Length: 5")]
 
     monkeypatch.setattr(fuzzed_h1, "accept_headers", inject)
     found = await findings(H1Target())

@@ -149,12 +149,13 @@ class BodyFile:
         self.name = name
         self.length = 0
         self.reserved = 0  # bytes that it may take
+        self._fd = -1
+        self._closed = False
         self._path = path_of(folder, name)
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         if os.fstat(self._fd).st_nlink == 0:  # taken for a leftover before we had the lock
-            os.close(self._fd)
             raise FileNotFoundError(self._path)
         self._sums: list[int] = []
 
@@ -175,14 +176,19 @@ class BodyFile:
         return xxh3_64_intdigest(index)
 
     def close(self, keep: bool) -> None:
-        """Let go of the file; without `keep` it is removed."""
-        if self._fd < 0:
+        """Let go of the file; without `keep` it is removed. What is in it can be read while this exists."""
+        if self._closed:
             return
+        self._closed = True
         if not keep:
             with contextlib.suppress(OSError):
                 self._path.unlink()
-        os.close(self._fd)
-        self._fd = -1
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _write(self, data: bytes, offset: int) -> None:
         done = os.pwrite(self._fd, data, offset)

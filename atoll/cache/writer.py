@@ -67,7 +67,11 @@ class BodyWriter:
             raise
 
     def read(self, start: int, end: int) -> bytes:
-        """What was written from `start` to before `end`; raises `OSError`."""
+        """What was written from `start` to before `end`, whatever became of it; raises `OSError`.
+
+        What was written last may be gone once nothing is to be kept: at most what `write` was given last, and
+        a block.
+        """
         end = min(end, self.size)
         in_file = self._file.length if self._file is not None else 0
         head = (

@@ -128,6 +128,8 @@ async def as_it_comes(stream: Stream, plan: Plan, headers: Headers, content: Con
                     stream.write(block)
                     size += len(block)
                     await writable(stream)
+                    if stream.gone:  # not after the next block, which may take its time
+                        return size
     except OSError:
         stream.abort()
         return size

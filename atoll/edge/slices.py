@@ -85,7 +85,7 @@ class Slicer:
         stored = ranges.whole_headers(entry.headers)
         planned = plan(b"GET", request, 200, stored, whole.length, b"")
         fields = [*planned.headers, (b"age", rules.age_value(age_s(entry)))]
-        content = _Sliced(self, visit, whole, size)
+        content = _Sliced(self, visit, whole, size, entry)
         if fetched:
             said = status.forward(self._pop, "partial", fwd_status=206, stored=True, detail="slice")
             self._server.planned(visit, planned, fields, content, MISS, said, entry.purge_seq)
@@ -188,7 +188,8 @@ class Slicer:
 class _Sliced:
     """Content that is put together from slices, the next one being fetched while one is sent."""
 
-    def __init__(self, slicer: Slicer, visit: Visit, whole: Whole, size: int) -> None:
+    def __init__(self, slicer: Slicer, visit: Visit, whole: Whole, size: int, first: Entry) -> None:
+        self._first: Entry | None = first  # which is here already, stored or not
         self._slicer = slicer
         self._visit = visit
         self._whole = whole
@@ -210,6 +211,11 @@ class _Sliced:
                 ahead.cancel()
 
     async def _get(self, index: int) -> bytes:
+        first = self._first
+        part = ranges.part_of(first.headers) if first is not None else None
+        if first is not None and part is not None and part.start == index * self._size:
+            self._first = None
+            return first.body if isinstance(first.body, bytes) else first.body.read(0, len(first.body))
         return await self._slicer.slice(self._visit, index, self._whole)
 
 

@@ -37,8 +37,10 @@ class H1Connection(RequestReader, asyncio.Protocol):
         self._write_paused = False
         self._inflow = Inflow()
         self._raw_body: RequestBody | None = None  # of an upgrade: what follows is for it, unparsed
-        self._refused_s = 0.0  # since then what comes is only read, so that the refusal arrives
+        self._refused_s = 0.0  # since then what comes is only read, so that the last answer arrives
         self._heard = 0
+        self._most_heard = app.limits.buffered
+        self._linger_s = _LINGER_S
         self._held = b""  # read, but not parsed while enough requests wait
         self._starting = False
         self._outflow = Outflow()
@@ -154,7 +156,7 @@ class H1Connection(RequestReader, asyncio.Protocol):
         if self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, limits.body_timeout_s):
             self.transport.abort()  # the client does not read; `close` would wait for it for ever
         elif self._refused_s:
-            if now_s - self._refused_s > _LINGER_S:
+            if now_s - self._refused_s > self._linger_s or quiet_s > _LINGER_S:
                 self.transport.close()
         elif self.idle():
             if quiet_s > limits.idle_timeout_s:
@@ -183,7 +185,7 @@ class H1Connection(RequestReader, asyncio.Protocol):
         """Parse, a part at a time: no more requests are taken in than may wait."""
         if self._refused_s:
             self._heard += len(data)
-            if self._heard > self.app.limits.buffered:
+            if self._heard > self._most_heard:
                 self.transport.abort()
             return
         if self._raw_body is not None:
@@ -303,6 +305,9 @@ class H1Connection(RequestReader, asyncio.Protocol):
             self.transport.write(self._last_word)
             keep_alive = False
         ended = self._half_closed and not (self._queue or self._held)
+        if body is not None and not body.complete and not (self.closing or stream.version10):
+            self._hear_out(body)
+            return
         if not keep_alive or ended or self.closing or (body is not None and not body.complete):
             # A body that was not read to its end would be taken for the next request.
             self.closing = True
@@ -311,6 +316,22 @@ class H1Connection(RequestReader, asyncio.Protocol):
         self._start_next()
         if self._inflow.paused:
             self._go_on()
+
+    def _hear_out(self, body: RequestBody) -> None:
+        """Answered before all of an upload has come: what still does is read and forgotten.
+
+        A client may send all of it before it looks for an answer, and what is unread when a socket closes
+        makes a reset of it, which loses what has not arrived (RFC 9112 §9.6).
+        """
+        limits = self.app.limits
+        self.closing, self._in_message, self._exchange = True, False, None
+        body.on_flow = None
+        body.fail()
+        self._held = b""
+        self._refused_s, self._linger_s, self._most_heard = time(), limits.body_timeout_s, limits.body
+        self._inflow.hold(self.transport, False)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def _refuse(self, status: int, reason: str) -> None:
         if self.closing:

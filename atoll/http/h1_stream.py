@@ -232,6 +232,7 @@ class H1Stream:
         if self.gone:
             return
         self.gone = True
+        self._pending = []
         callback, self._gone, self._drained = self._gone, None, None
         if callback is not None:
             callback()

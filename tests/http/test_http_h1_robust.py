@@ -10,9 +10,23 @@ from time import time
 
 import pytest
 import pytest_asyncio
-from edge_world import Response, World, get, page, post, read_response, running, settled, until, world
+from edge_world import (
+    Asked,
+    Response,
+    World,
+    get,
+    page,
+    post,
+    read_response,
+    running,
+    settled,
+    until,
+    world,
+)
 from test_http_h1 import FakeApp, listen, talk
 
+from atoll.config.admission import AdmissionSpec
+from atoll.config.spec import RouteSpec
 from atoll.http.exchange import Exchange
 from atoll.http.limits import Limits
 
@@ -265,3 +279,61 @@ async def test_a_client_that_reads_again_gets_everything(small: World) -> None:
     answers: list[Response] = [await read_response(reader) for _ in range(100)]
     writer.close()
     assert {len(answer.body) for answer in answers} == {60_000}
+
+
+# --- answers that do not wait for the whole request
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 3000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n200000\r\n"]
+)
+async def test_an_answer_reaches_a_client_that_uploads_all_before_it_looks(world: World, head: bytes) -> None:
+    async def impatient(_: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(page(b"y" * 400_000, status=b"403 Forbidden"))
+        while await reader.read(65_536):
+            pass
+
+    world.origin.converse = impatient
+    client = world.deaf_client()
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(client, b"POST /live/a HTTP/1.1\r\nHost: shop.test\r\n" + head)
+    await loop.sock_sendall(client, b"x" * 2_000_000)
+    received = b""
+    async with asyncio.timeout(5):
+        while data := await loop.sock_recv(client, 65_536):
+            received += data
+    assert received.startswith(b"HTTP/1.1 403 ")
+    assert received.endswith(b"y" * 400_000)
+    client.close()
+    await until(lambda: not world.listener.connections)
+
+
+async def test_who_goes_on_uploading_after_the_answer_is_heard_for_a_while_only(world: World) -> None:
+    route = RouteSpec(path="/*", pool="shop", admission=AdmissionSpec(methods=("GET",)))
+    world.edge.apply(world.snapshot(2, routes=(route,)))
+    reader, writer = await world.connect()
+    writer.write(get(b"/a", b"Content-Length: 1000000", method=b"POST"))
+    assert (await read_response(reader)).status == 405
+    (connection,) = world.listener.connections
+    began_s = time()
+    connection.check_timeouts(began_s + 1.0)
+    assert not connection.transport.is_closing()
+    connection.last_activity_s = began_s + 29.0  # it goes on, little by little
+    connection.check_timeouts(began_s + 29.5)
+    assert not connection.transport.is_closing()
+    connection.last_activity_s = began_s + 30.0
+    connection.check_timeouts(began_s + 31.0)
+    assert connection.transport.is_closing()
+    writer.close()
+
+
+async def test_who_says_no_more_after_the_answer_is_not_waited_for(world: World) -> None:
+    route = RouteSpec(path="/*", pool="shop", admission=AdmissionSpec(methods=("GET",)))
+    world.edge.apply(world.snapshot(2, routes=(route,)))
+    reader, writer = await world.connect()
+    writer.write(get(b"/a", b"Content-Length: 10", b"Expect: 100-continue", method=b"POST"))
+    assert (await read_response(reader)).status == 405
+    (connection,) = world.listener.connections
+    connection.check_timeouts(time() + 2.5)
+    assert connection.transport.is_closing()
+    writer.close()

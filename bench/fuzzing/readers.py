@@ -37,10 +37,13 @@ class Reading(NamedTuple):
     begun: bool = False
 
 
-def read_h11(data: bytes) -> Reading:
-    """Each message by a connection of its own: what is behind one is the next, whoever answers."""
+def read_h11(data: bytes, *, declines: bool = False, most: int = _MOST_MESSAGES) -> Reading:
+    """Each message by a connection of its own: what is behind one is the next, whoever answers.
+
+    Behind an upgrade nothing is read, unless whoever answers `declines` it.
+    """
     messages: list[Heard] = []
-    while len(messages) < _MOST_MESSAGES:
+    while len(messages) < most:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=64 * 1024)
         request: h11.Request | None = None
         body: list[bytes] = []
@@ -69,7 +72,7 @@ def read_h11(data: bytes) -> Reading:
             )
         )
         data = connection.trailing_data[0]
-        if _switches(connection) or not data:
+        if not data or (_switches(connection) and not declines):
             return Reading(messages, "stopped" if data else "open")
     return Reading(messages, "stopped")
 

@@ -8,9 +8,11 @@ import click
 import uvloop
 
 from atoll.cli.client import Client
+from atoll.cli.lab_kills import kills
 from atoll.cli.lab_network import bar, city_of_each_pop, gateway_port
 from atoll.cli.lab_purge import purge
 from atoll.cli.lab_restart import restart
+from atoll.cli.lab_soak import soak
 from atoll.cli.lab_stampede import stampede
 from atoll.cli.output import json_option, print_json, print_table, say
 from atoll.control.answers import Change, Pop, PopAction
@@ -50,12 +52,16 @@ def lab() -> None:
       atoll lab rollout --trials 20
       atoll lab purge --trials 50 --partition nrt
       atoll lab stampede --requests 1000
+      atoll lab kills --trials 100
+      atoll lab soak --minutes 60
       atoll lab restart --trials 20
     """
 
 
 lab.add_command(purge)
 lab.add_command(stampede)
+lab.add_command(kills)
+lab.add_command(soak)
 lab.add_command(restart)
 
 

@@ -29,6 +29,7 @@ from atoll.lab.content import MAX_PATH, MAX_SIZE, content
 from atoll.node.role import inherited_sockets, notify_ready
 
 CONTROL_HOST: Final = b"lab-control.localhost"
+EVERYTHING: Final = "lab"  # the tag of all that it answers, unless it is told otherwise
 MAX_ANSWERS: Final = 256
 MAX_PATHS: Final = 200_000
 """Paths that have a version or a count; above it the lab has to be reset."""
@@ -47,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     prefix: str = "/"
     cache_control: str = "max-age=600"
-    tags: tuple[str, ...] = ("lab", "lab-{name}")  # of Cache-Tag; `{name}` is the path's last part
+    tags: tuple[str, ...] = (EVERYTHING, "lab-{name}")  # of Cache-Tag; `{name}` is the path's last part
     status: int = 200
     size: int = 256  # bytes of the body
     delay_ms: int = 0  # until the head
@@ -157,10 +158,14 @@ class Door:
                     await lasting.converse(request.path, request.headers, reader, writer)
                     break
                 await self._answer(request, writer)
+                if (get(request.headers, b"connection") or b"").lower() == b"close":
+                    break
         except RemoteError as error:
             _write(writer, error.status, [], error.message.encode())
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the peer has left
+        except asyncio.CancelledError:
+            pass  # see `close`; asyncio's server would complain of a task that says so
         finally:
             self._open.discard(task)
             writer.close()

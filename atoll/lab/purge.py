@@ -176,6 +176,7 @@ async def run(scene: Scene, network: Network, plan: Plan, progress: Callable[[Tr
     try:
         await control.reset()
         await control.answers(_ANSWERS)
+        await asyncio.to_thread(network.purge, "host", HOST, False)  # what was stored before is not ours
         return await _Experiment(scene, network, plan, control).run(progress)
     finally:
         control.close()

@@ -22,6 +22,7 @@ MOST_UNDER_WAY: Final = 256
 """Requests of one PoP's users at a time; one that is due meanwhile is left out, and counted."""
 
 MOST_EVIDENCE: Final = 20
+MOST_FAILURES: Final = 10_000
 
 Choose = Callable[[str], str]
 """The path that a user of a PoP asks for next."""
@@ -44,6 +45,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     cache_status: str
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A request whose first try failed. Times are monotonic seconds."""
+
+    pop: str
+    path: str
+    began_s: float
+    failed_s: float
+    error: str
+    unanswered: bool  # no later try succeeded either
+
+
 class Tally:
     """What came of the requests of some time."""
 
@@ -57,6 +69,7 @@ class Tally:
         self.errors: Counter[str] = Counter()  # of first tries
         self.retry_errors: Counter[str] = Counter()  # of last tries: these users have no answer
         self.evidence: list[Evidence] = []
+        self.failures: list[Failure] = []
 
     def add(self, other: Tally) -> None:
         """Count everything that `other` has counted."""
@@ -69,6 +82,7 @@ class Tally:
         self.errors += other.errors
         self.retry_errors += other.retry_errors
         self.evidence += other.evidence[: MOST_EVIDENCE - len(self.evidence)]
+        self.failures += other.failures[: MOST_FAILURES - len(self.failures)]
 
 
 class Ledger:
@@ -149,9 +163,9 @@ class Watch:
             found = await self._readers[pop].get_again(path, tries=self._tries)
         finally:
             self._under_way[pop] -= 1
-        got = found[-1]
-        if found[0].error:
-            tally.errors[found[0].error] += 1
+        first, got = found[0], found[-1]
+        if first.error:
+            self._failed(tally, pop, path, first, first.error, unanswered=bool(got.error))
         if got.error:
             tally.retry_errors[got.error] += 1
             return
@@ -159,14 +173,29 @@ class Watch:
             self.on_answer(pop, path, got)
         self.judge(tally, pop, path, got, floor, excused)
 
+    def _failed(self, tally: Tally, pop: str, path: str, got: Got, error: str, *, unanswered: bool) -> None:
+        tally.errors[error] += 1
+        if len(tally.failures) < MOST_FAILURES:
+            tally.failures.append(
+                Failure(
+                    pop=pop,
+                    path=path,
+                    began_s=got.began_s,
+                    failed_s=got.done_s,
+                    error=error,
+                    unanswered=unanswered,
+                )
+            )
+
     def judge(
         self, tally: Tally, pop: str, path: str, got: Got, floor: tuple[int, float], excused: bool
     ) -> None:
         """Count an answer; `floor` is the ledger's, when it was asked for."""
         oldest, acked_s = floor
         if got.status >= 500:
-            tally.errors[f"status {got.status}"] += 1
-            tally.retry_errors[f"status {got.status}"] += 1
+            error = f"status {got.status}"
+            self._failed(tally, pop, path, got, error, unanswered=True)
+            tally.retry_errors[error] += 1
             return
         version = check(path, got.body) if got.status == 200 else None
         tally.checked += oldest > 0

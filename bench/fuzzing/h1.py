@@ -134,7 +134,7 @@ class H1Target:
         before = data[: len(data) - len(raw)]
         if not data.endswith(raw) or not before.endswith(b"\r\n\r\n"):
             return ["a tunnel does not begin behind its head"]
-        reading = read_h11(before)
+        reading = read_h11(before, declines=True)
         if reading.ending != "refused" and len(reading.messages) != len(run.taken):
             return ["a tunnel begins elsewhere for h11"]
         return []

@@ -289,4 +289,8 @@ class HttpOrigin:
         if answer.status_code >= 400:
             raise RemoteError(f"{self._url} answered {answer.status_code}", answer.status_code)
         is_json = answer.headers.get("content-type", "").startswith("application/json")
-        return Fetched(answer.json() if is_json else answer.text, tag, len(answer.content))
+        try:
+            data = answer.json() if is_json else answer.text
+        except ValueError as error:
+            raise RemoteError(f"{self._url} says JSON and sends something else: {error}") from error
+        return Fetched(data, tag, len(answer.content))

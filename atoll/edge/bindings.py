@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from atoll.cache import keys, rules
-from atoll.cache.store import Cache
+from atoll.cache.store import Cache, Entry
 from atoll.edge.accept import accept_headers, forwarded
 from atoll.edge.cached import CacheStep
 from atoll.edge.keeping import Asked, Draft, judge
@@ -152,11 +152,13 @@ class BindingsApp:
     def _match(self, exchange: Exchange, primary: bytes) -> None:
         entry = self._store.get(primary, exchange.headers)
         age = 0.0 if entry is None else age_s(entry)
-        if entry is None or age >= entry.lifetime_s or entry.softened or not isinstance(entry.body, bytes):
+        fresh = entry is not None and age < entry.lifetime_s and not entry.softened
+        body = _content(entry) if entry is not None and fresh else None
+        if entry is None or body is None:
             exchange.stream.respond(504, _MISS, b"")
             return
         headers = [*entry.headers, (b"age", rules.age_value(age)), (b"cf-cache-status", b"HIT")]
-        exchange.stream.respond(entry.status, headers, entry.body)
+        exchange.stream.respond(entry.status, headers, body)
 
     async def _put(self, exchange: Exchange, primary: bytes, control: dict[bytes, bytes]) -> None:
         raw = await collect(exchange.body, MAX_OBJECT)
@@ -170,6 +172,16 @@ class BindingsApp:
             return
         self._store.put(primary, exchange.headers, draft.entry(body))
         exchange.stream.respond(204, [], b"")
+
+
+def _content(entry: Entry) -> bytes | None:
+    """What is stored, at most `MAX_OBJECT`; None when it is not what it was."""
+    if isinstance(entry.body, bytes):
+        return entry.body
+    try:
+        return entry.body.read(0, len(entry.body))
+    except OSError:
+        return None
 
 
 def _backend_host(backend: bytes | None) -> str:

@@ -130,6 +130,7 @@ def stale_from(entry: Entry, age_s: float) -> Entry:
     """`entry` with its freshness ended now, at `age_s`."""
     ended = copy(entry)
     ended.lifetime_s = min(entry.lifetime_s, age_s)
+    ended.dependants = None  # they were made of the other one
     return ended
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, Protocol
@@ -17,6 +18,9 @@ from atoll.http.fields import Headers
 
 BLOCK: Final = 256 * 1024
 """Bytes read at a time from a file, and written at a time to a client that may be slow."""
+
+
+_LARGE: Final = 64 * 1024  # bytes of a block; smaller ones come as they arrive
 
 
 class Content(Protocol):
@@ -127,11 +131,18 @@ async def as_it_comes(stream: Stream, plan: Plan, headers: Headers, content: Con
                         return size
                     stream.write(block)
                     size += len(block)
-                    await writable(stream)
-                    if stream.gone:  # not after the next block, which may take its time
+                    if not await _takes_more(stream, len(block)):
                         return size
     except OSError:
         stream.abort()
         return size
     stream.finish()
     return size
+
+
+async def _takes_more(stream: Stream, written: int) -> bool:
+    """Wait until a client takes more; False when it has left. The next block may take its time to come."""
+    await writable(stream)
+    if written >= _LARGE:  # a client may be as fast as memory is: others have their turn
+        await asyncio.sleep(0)
+    return not stream.gone

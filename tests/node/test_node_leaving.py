@@ -129,7 +129,7 @@ async def test_the_oldest_makes_room(bench: Bench) -> None:
         held.append(await bench.connect())
         await bench.replace()
     await until(lambda: gone(pids[0]))
-    assert bench.leavers() == pids[1:]
+    await until(lambda: bench.leavers() == pids[1:])
     assert [await say(streams) for streams in held] == [0, *pids[1:]]
 
 

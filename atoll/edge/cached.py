@@ -359,7 +359,8 @@ class CacheStep:
 class Lease:
     """Until when this PoP may take it that it has heard of every purge (monotonic seconds, from `clock`).
 
-    A lease that nobody has ever granted holds: without a control plane there are no purges to miss.
+    A lease that nobody has ever granted holds: without a control plane there are no purges to miss. A worker
+    that has one begins with a lease that has run out.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from time import monotonic
 from typing import Final, Never
@@ -212,7 +213,8 @@ class Purges:
     def _news_for(self, worker: _Worker) -> PurgeUpdate | None:
         behind = self._floor if self._floor > worker.applied else 0
         after = max(worker.applied, behind)
-        purges = tuple([purge for purge in self._known if purge.seq > after][:_BATCH])
+        newer = list(takewhile(lambda purge: purge.seq > after, reversed(self._known)))
+        purges = tuple(newer[: -_BATCH - 1 : -1])
         reach = purges[-1].seq if purges else after
         lease_s = self._lease_until_s if reach >= self._last else 0.0  # else there is more to come
         if not (purges or behind) and lease_s <= worker.lease_s:

@@ -71,6 +71,8 @@ _QUIET_S: Final = 0.5  # a draining worker waits so long for the next request on
 class Worker:
     """One edge worker: its listeners, its edge, its control socket."""
 
+    _leased = True  # the agent says until when all purges are known
+
     def __init__(self, config: RoleConfig, snapshot: Snapshot) -> None:
         assert config.pop is not None
         self._config = config
@@ -87,6 +89,8 @@ class Worker:
         store = Levels(memory, self.disk) if self.disk is not None else memory
         self.edge = Edge(snapshot, self.log, store, clock, tier)
         self.edge.announcer.announce = self._announce
+        if self._leased:
+            self.edge.lease.renew(0.0)  # what is on the disk may be older than purges that were missed
         self.listeners: list[Listener | QuicEndpoint] = []  # for users
         self.inner: list[Listener] = []  # for function hosts and other workers' caches
         self._tier_app = self.edge.tier_app()

@@ -45,6 +45,7 @@ PURGE_TOKEN: Final = "purge_token"  # noqa: S105 - the option that names its fil
 class ServeWorker(Worker):
     """One worker."""
 
+    _leased = False  # purges are numbered in this machine, and held up until every worker has them
     _sweeper: asyncio.Task[None]
 
     def _open_log(self, clock: Clock) -> AccessLog:

@@ -100,9 +100,10 @@ async def test_who_takes_a_question_back_at_once_has_nobody_asked(world: World) 
     client = Client(await world.connect())
     done = client.ask("/live/greeting")
     await client.complete(done)
-    for _ in range(20):
-        stream = client.ask("/live/a")
-        client.send(RstStreamFrame(stream, error_code=8))
+    with client.in_one_piece():
+        for _ in range(20):
+            stream = client.ask("/live/a")
+            client.send(RstStreamFrame(stream, error_code=8))
     done = client.ask("/live/last")
     await client.complete(done)
     assert [asked.target for asked in world.origin.asked] == [b"/live/greeting", b"/live/last"]

@@ -520,9 +520,10 @@ async def test_a_tunnel_that_is_taken_back_at_once_is_never_made(world: World) -
 
     world.origin.converse = silent
     client = Client(await world.connect())
-    for _ in range(20):
-        stream = ask_connect(client, "/ws", *CONNECT)
-        client.send(RstStreamFrame(stream, error_code=8))
-    client.ask("/later", method="OPTIONS")
+    with client.in_one_piece():
+        for _ in range(20):
+            stream = ask_connect(client, "/ws", *CONNECT)
+            client.send(RstStreamFrame(stream, error_code=8))
+        client.ask("/later", method="OPTIONS")
     await until(lambda: len(world.edge._tasks) <= 1 and bool(world.origin.asked))
     assert world.edge.tunnels.open == 0

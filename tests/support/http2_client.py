@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from edge_world import HOST, Streams
 from hpack import Decoder, Encoder
@@ -35,6 +36,7 @@ class Client:
         self.on_data: Callable[[DataFrame], None] | None = None
         self._encoder, self._decoder = Encoder(), Decoder()
         self._received = b""
+        self._together: bytes | None = None
         self._next = 1
         self.writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: window}))
@@ -45,7 +47,18 @@ class Client:
         """Write a frame."""
         for flag in flags:
             frame.flags.add(flag)
-        self.writer.write(frame.serialize())
+        if self._together is not None:
+            self._together += frame.serialize()
+        else:
+            self.writer.write(frame.serialize())
+
+    @contextlib.contextmanager
+    def in_one_piece(self) -> Iterator[None]:
+        """What is sent meanwhile leaves together at the end, so that it arrives together."""
+        self._together = b""
+        yield
+        together, self._together = self._together, None
+        self.writer.write(together)
 
     def ask(self, path: str | bytes, *more: tuple[str, str], method: str = "GET", end: bool = True) -> int:
         """Open a stream; its number."""

@@ -8,7 +8,6 @@ arrives, or go on alone when it is not for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import time
 from typing import Final
 
@@ -23,6 +22,7 @@ from atoll.edge.fill import Filler
 from atoll.edge.finish import BYPASS, HIT, STALE
 from atoll.edge.flight import Flight, Flights, for_anybody
 from atoll.edge.keeping import Draft
+from atoll.edge.lease import Lease
 from atoll.edge.log import LEFT
 from atoll.edge.routing import Site
 from atoll.edge.serve import Outcome, Server, age_s, covered
@@ -58,7 +58,7 @@ class CacheStep:
         self._flights = flights
         self._lease = lease
         self._announcer = announcer
-        self._server = Server(pop, outcome)
+        self._server = Server(pop, outcome, lease)
         self._filler = Filler(pop, store, behind, flights, self._server)
         self._slicer = Slicer(pop, store, behind, flights, self._server, self._decide)
 
@@ -354,23 +354,3 @@ class CacheStep:
         vary = self._store.vary_of(visit.primary)
         wanted = get(headers, b"range") or b""
         return b"\0".join((visit.primary, visit.exchange.method, wanted, keys.vary_key(vary, headers)))
-
-
-class Lease:
-    """Until when this PoP may take it that it has heard of every purge (monotonic seconds, from `clock`).
-
-    A lease that nobody has ever granted holds: without a control plane there are no purges to miss. A worker
-    that has one begins with a lease that has run out.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._until_s: float | None = None
-
-    def renew(self, until_s: float) -> None:
-        """It holds until then."""
-        self._until_s = until_s
-
-    def holds(self) -> bool:
-        """Whether it does."""
-        return self._until_s is None or self._clock() < self._until_s

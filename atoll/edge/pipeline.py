@@ -27,7 +27,7 @@ from atoll.edge.admission.gate import Gate
 from atoll.edge.announce import Announcer
 from atoll.edge.behind import Behind
 from atoll.edge.bindings import BindingsApp
-from atoll.edge.cached import CacheStep, Lease
+from atoll.edge.cached import CacheStep
 from atoll.edge.clock import Clock
 from atoll.edge.compress import Encodings, attach, check
 from atoll.edge.finish import BYPASS, HIT, MISS, STALE, Stamp, finish_headers, stamped, without_verdict
@@ -36,6 +36,7 @@ from atoll.edge.function import Question
 from atoll.edge.geo import Geo, GeoTable
 from atoll.edge.geo_database import GeoDatabase
 from atoll.edge.hot import MAX_BODY, MAX_FRAMED, Hot, HotTable
+from atoll.edge.lease import Lease
 from atoll.edge.log import LEFT, AccessLog, connection_prefix, record_head, record_tail
 from atoll.edge.origin import Origins
 from atoll.edge.routing import HEALTH_HOST, Site, Table, compile_table
@@ -308,7 +309,7 @@ class Edge:
         self.record(exchange.conn, tail)
 
     def again(self) -> None:
-        """A request has arrived that does not come by here: a known one, or one that is answered at the door."""
+        """A request has arrived that does not come by here: a known one, or one answered at the door."""
         self.counters.requests += 1
 
     def count(self, verdict: bytes) -> None:

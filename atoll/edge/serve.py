@@ -16,6 +16,7 @@ from atoll.edge.answer import Plan, plan
 from atoll.edge.compress import sibling
 from atoll.edge.finish import HIT, MISS, STALE
 from atoll.edge.keeping import Draft
+from atoll.edge.lease import Lease
 from atoll.edge.relay import body_length, relay, without_length
 from atoll.edge.serving import Arriving, Content, InFile, InMemory, InParts
 from atoll.edge.spool import Spool
@@ -47,7 +48,8 @@ class Outcome(Protocol):
 class Server:
     """Answers of one worker."""
 
-    def __init__(self, pop: str, outcome: Outcome) -> None:
+    def __init__(self, pop: str, outcome: Outcome, lease: Lease) -> None:
+        self._lease = lease
         self._pop = pop
         self._outcome = outcome
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,8 +70,11 @@ class Server:
 
     def covers(self, entry: Entry, visit: Visit) -> bool:
         """Whether `entry` may stand in for an origin that fails (RFC 5861 §4)."""
-        if visit.route.consistency == "critical" or visit.renew or entry.partial is not None:
+        consistency = visit.route.consistency
+        if consistency == "critical" or visit.renew or entry.partial is not None:
             return False
+        if consistency == "strict" and not self._lease.holds():
+            return False  # it may have been purged
         allowed_s = visit.route.stale_if_error_s
         return rules.usable_on_error(entry.cc, entry.lifetime_s, age_s(entry), allowed_s, visit.cc)
 

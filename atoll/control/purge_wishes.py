@@ -49,7 +49,7 @@ def _location(kind: Kind, value: str, canonical: Canonical) -> str:
         raise AtollError(f"{value!r} is no {_WORDS[kind]}", _EXAMPLES[kind], "value")
     host = canonical(name if port in (None, *_DEFAULT_PORTS.values()) else f"{name}:{port}")
     if host is None:
-        raise AtollError(f"no site answers for {name}", "`atoll status` names the sites", "value")
+        raise AtollError(f"no site answers for {name}", "`atoll sites` names them", "value")
     if kind == "host":
         if parts.path not in ("", "/") or parts.query:
             raise AtollError(f"{value!r} is more than a host", "purge a prefix to name a path", "value")

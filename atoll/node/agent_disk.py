@@ -110,7 +110,9 @@ def _load(path: Path, kind: type[_Value]) -> _Value | None:
 
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)
+    private = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # routes' rules have secrets in them
+    with os.fdopen(os.open(temporary, private, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fdatasync(file.fileno())

@@ -41,6 +41,20 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
+def orderly_end() -> Iterator[None]:
+    """Being told to end (SIGTERM) ends what was started in here, too, as an interrupt does."""
+
+    def leave(_number: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for caches and logs; in memory where there is enough, or a slow disk would be measured."""
     with tempfile.TemporaryDirectory(prefix="atoll-bench-", dir=_scratch_base()) as name:

@@ -91,7 +91,7 @@ def run(options: Options, say: Say) -> tuple[Report, Rounds]:
     generators = tools.find_tools(loads, cache, say)
     names = [*options.peers, *([BARE] if options.bare else [])]
     found = peers.find(names, cache, say)
-    with machine.scratch_folder() as folder, ExitStack() as stack:
+    with machine.orderly_end(), machine.scratch_folder() as folder, ExitStack() as stack:
         origin = start_origin(folder)
         stack.callback(origin.stop)
         size = MIX_CACHE_BYTES if any(each.order == "mix" for each in scenarios) else CACHE_BYTES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import mean, median
@@ -9,7 +11,7 @@ from statistics import mean, median
 import pytest
 
 from atoll.errors import AtollError
-from bench import objects, peers, prefill
+from bench import machine, objects, peers, prefill
 from bench.load import Sample
 from bench.machine import Machine
 from bench.report import Report, ratios, results, table
@@ -133,3 +135,25 @@ def test_sizes_of_a_mix_are_those_of_the_web_and_never_change() -> None:
     assert 64 <= min(sizes) <= max(sizes) <= objects.MIX_LARGEST
     assert median(sizes) == pytest.approx(3064, rel=0.05)
     assert mean(sizes) == pytest.approx(7900, rel=0.1)
+
+
+def test_being_told_to_end_ends_what_was_started(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from bench import machine\n"
+        "with machine.orderly_end():\n"
+        "    child = machine.start(machine.LOAD_CORE, ['sleep', '60'], Path(sys.argv[1]))\n"
+        "    try:\n"
+        "        print(child.pid, flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        machine.stop(child)\n"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path / "log")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=machine.ROOT) as bench:
+        assert bench.stdout is not None
+        child = int(bench.stdout.readline())
+        bench.terminate()
+        assert bench.wait(10) == 143
+    assert not Path(f"/proc/{child}").exists()

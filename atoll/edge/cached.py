@@ -119,6 +119,9 @@ class CacheStep:
             if self._takes_any(visit) and self._overtaken(visit, flight):
                 self._flights.land(flight)  # for those who come from now on
                 continue
+            if flight.error is not None and flight.is_by(visit.exchange.headers):
+                self._filler.failed(visit, entry, flight.error)
+                return
             rounds += flight.personal
             if not flight.stored and not (flight.personal and rounds < _ROUNDS):
                 break

@@ -27,6 +27,9 @@ from atoll.http.fields import Headers, get
 from atoll.http.upstream import ResponseReader
 
 MAX_OBJECT: Final = 16 * 1024 * 1024
+PATIENCE_S: Final = 10.0
+"""How long content of unknown length is fetched for the cache alone, when everybody who asked has left."""
+
 MAX_CANDIDATES: Final = 8
 """Stored responses of one URL that a validation asks about."""
 
@@ -56,11 +59,11 @@ class Filler:
         wanted = [] if whole is not None else self._range_fields(visit, entry)
         candidates = [] if wanted else self._candidates(visit, whole)
         condition = rules.conditional_request(*(found.headers for found in candidates))
-        asked, reader = await self._ask(visit, condition + wanted, whole)
+        asked, reader = await self._ask(visit, condition + wanted, whole, flight)
         if reader is not None and reader.status == 304 and condition:
             if await self._validated(visit, asked, whole, candidates, reader, flight):
                 return
-            asked, reader = await self._ask(visit, [], whole)
+            asked, reader = await self._ask(visit, [], whole, flight)
         if reader is None:
             return
         if whole is not None and reader.status in rules.ERROR_STATUS and self._stands_in(visit, asked, whole):
@@ -123,22 +126,35 @@ class Filler:
     # --- asking
 
     async def _ask(
-        self, visit: Visit, condition: Headers, whole: Entry | None
+        self, visit: Visit, condition: Headers, whole: Entry | None, flight: Flight
     ) -> tuple[Asked, ResponseReader | None]:
         """A response's head; None when a stale one has been served in its place."""
         asked = self._asked(visit, visit.exchange.method)
         try:
             fetched = await self._behind.fetch(visit, asked.method, self._request(visit, condition))
         except RemoteError as error:
-            if whole is None:
-                raise
-            if whole.cc.must_revalidate or whole.cc.proxy_revalidate:  # RFC 9111 §5.2.2.2
-                raise RemoteError(error.message, 504) from error
-            if not self._stands_in(visit, asked, whole):
-                raise
-            self._server.stored(visit, whole, STALE, self._stale(whole, f"{error.status} {error.message}"))
+            flight.error = error
+            self._fall_back(visit, asked, whole, error)
             return asked, None
         return asked._replace(purge_seq=fetched.purge_seq), fetched.reader
+
+    def failed(self, visit: Visit, entry: Entry | None, error: RemoteError) -> None:
+        """Answer one who has waited for another's question, which nobody has answered.
+
+        Raises:
+            RemoteError: nothing that is stored may be served.
+        """
+        whole = entry if entry is not None and entry.partial is None else None
+        self._fall_back(visit, self._asked(visit, visit.exchange.method), whole, error)
+
+    def _fall_back(self, visit: Visit, asked: Asked, whole: Entry | None, error: RemoteError) -> None:
+        if whole is None:
+            raise error
+        if whole.cc.must_revalidate or whole.cc.proxy_revalidate:  # RFC 9111 §5.2.2.2
+            raise RemoteError(error.message, 504) from error
+        if not self._stands_in(visit, asked, whole):
+            raise error
+        self._server.stored(visit, whole, STALE, self._stale(whole, f"{error.status} {error.message}"))
 
     def _stands_in(self, visit: Visit, asked: Asked, whole: Entry) -> bool:
         """Whether `whole` may stand in for an origin that fails, and has not been dropped meanwhile."""
@@ -300,16 +316,15 @@ class Filler:
         self, visit: Visit, asked: Asked, reader: ResponseReader, draft: Draft, spool: Spool, flight: Flight
     ) -> None:
         """Read all of a response for those who read the spool, and store it if it is whole."""
-        arrived = False
+        arrived, read_s = False, time()
         try:
             while data := await reader.read():
                 spool.append(data)
-                if spool.kept and spool.file is None and spool.size > MEMORY and spool.length is None:
-                    file = self._file(visit, draft, None)
-                    if file is not None:
-                        spool.spill(file)
-                if spool.kept and spool.size > self._store.max_object:  # longer than anybody said
-                    spool.give_up()
+                read_s = time() if spool.wanted or spool.length is not None else read_s
+                if time() - read_s > PATIENCE_S:  # it may have no end
+                    reader.cancel()
+                    return
+                self._make_room(visit, draft, spool)
                 if not spool.kept:
                     self._flights.land(flight)
                     await spool.room()
@@ -330,6 +345,15 @@ class Filler:
         elif spool.kept:
             self._keep(visit, asked, draft.entry(spool.whole()), flight)
 
+    def _make_room(self, visit: Visit, draft: Draft, spool: Spool) -> None:
+        """Content that turns out to be long goes to a file, or is given up."""
+        if spool.kept and spool.file is None and spool.size > MEMORY and spool.length is None:
+            file = self._file(visit, draft, None)
+            if file is not None:
+                spool.spill(file)
+        if spool.kept and spool.size > self._store.max_object:  # longer than anybody said
+            spool.give_up()
+
     async def _take_range(
         self, visit: Visit, asked: Asked, entry: Entry | None, reader: ResponseReader, flight: Flight
     ) -> None:
@@ -337,7 +361,7 @@ class Filler:
         if entry is not None and not self._joins(asked, entry, reader):
             reader.cancel()
             own = [f for f in visit.exchange.headers if f[0] in (b"range", b"if-range")]
-            asked, again = await self._ask(visit, own, None)
+            asked, again = await self._ask(visit, own, None, flight)
             assert again is not None, "nothing else may be served"
             if again.status != 206:
                 cache_status = status.forward(self._pop, "partial", fwd_status=again.status)

@@ -15,6 +15,7 @@ from typing import Final
 
 from atoll.edge.keeping import Draft
 from atoll.edge.spool import Spool
+from atoll.errors import RemoteError
 from atoll.http.fields import CacheControl, Headers
 
 MARK_S: Final = 10.0
@@ -82,6 +83,7 @@ class Flight:
         "_asked",
         "began_epoch",
         "draft",
+        "error",
         "key",
         "personal",
         "selection",
@@ -98,6 +100,7 @@ class Flight:
         self.spool: Spool | None = None
         self.selection = b""  # what its request holds in the fields that the response varies by
         self.began_epoch = 0
+        self.error: RemoteError | None = None  # why nobody answered
         self.personal = False
         self.stored = False
 

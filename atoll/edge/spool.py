@@ -37,6 +37,9 @@ class Spool:
         self._readers: dict[object, int] = {}  # who reads → the offset up to which it has
         self._room: asyncio.Future[None] | None = None
         self.kept = True
+        # Of content that is not kept: the slowest reader's offset, and how many are there.
+        self._slowest = 0
+        self._slow = 0
 
     def append(self, data: bytes) -> None:
         """The next piece. When the file takes no more of it, it is given up."""
@@ -64,11 +67,11 @@ class Spool:
     def give_up(self) -> None:
         """It is not kept any longer: no new readers, and only what the present ones have still to read."""
         self.kept = False
-        self._shrink(self._slowest())
+        self._look()
 
     async def room(self) -> None:
         """Wait until the slowest reader of content that is not kept has caught up."""
-        while not self.kept and self._readers and self.size - self._slowest() > WINDOW:
+        while not self.kept and self._readers and self.size - self._slowest > WINDOW:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -79,15 +82,16 @@ class Spool:
 
     def join(self, reader: object, offset: int) -> None:
         """`reader` has what comes before `offset`, or does not want it."""
+        before = self._readers.get(reader)
         self._readers[reader] = offset
-        if not self.kept:
-            self._shrink(self._slowest())
-            self._make_room()
+        if not self.kept and before != offset:
+            self._moved(before)
 
     def leave(self, reader: object) -> None:
         """`reader` wants no more."""
-        self._readers.pop(reader, None)
-        self._make_room()
+        before = self._readers.pop(reader, None)
+        if not self.kept:
+            self._moved(before)
 
     def end(self) -> None:
         """That was all."""
@@ -125,8 +129,18 @@ class Spool:
         self._waiting.append(ready)
         await ready
 
-    def _slowest(self) -> int:
-        return min(self._readers.values(), default=self.size)
+    def _moved(self, before: int | None) -> None:
+        """A reader has left `before`, or is new. When nobody is where the slowest was, all are looked at."""
+        self._slow -= before == self._slowest
+        if before is None or self._slow <= 0:
+            self._look()
+            self._make_room()
+
+    def _look(self) -> None:
+        """See who is slowest, and keep no more than he needs."""
+        self._slowest = min(self._readers.values(), default=self.size)
+        self._slow = sum(offset == self._slowest for offset in self._readers.values())
+        self._shrink(self._slowest)
 
     def _make_room(self) -> None:
         room, self._room = self._room, None

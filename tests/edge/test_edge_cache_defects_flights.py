@@ -72,6 +72,23 @@ async def test_who_waited_for_what_was_another_s_alone_shares_the_next_one(
     assert len(world.origin.asked) == 2
 
 
+@pytest.mark.parametrize("stored", [False, True])
+async def test_who_waited_for_an_origin_that_does_not_answer_does_not_wait_again(stored: bool) -> None:
+    async with running(response_timeout_s=0.5) as world:
+        world.origin.answer = lambda asked: page(b"old", b"public, max-age=0, stale-if-error=600")
+        if stored:
+            await world.ask(get(b"/a"))
+        world.origin.asked.clear()
+        world.origin.hold = asyncio.Event()
+        answers = await asyncio.gather(*(world.ask(get(b"/a")) for _ in range(10)))
+        assert {answer.status for answer in answers} == {200 if stored else 504}
+        assert len(world.origin.asked) == 1
+        world.origin.asked.clear()
+        mine = (b"Cookie: %d" % number for number in range(3))
+        await asyncio.gather(*(world.ask(get(b"/b", cookie)) for cookie in mine))
+        assert len(world.origin.asked) == 3  # an origin may have its trouble with one of them
+
+
 async def test_critical_answers_come_from_questions_asked_after_the_request(world: World) -> None:
     world.edge.apply(world.snapshot(2, routes=(RouteSpec(path="/*", pool="shop", consistency="critical"),)))
     versions = iter((b"1", b"2", b"3"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import ValuesView
 
 import pytest
 
@@ -144,3 +145,28 @@ async def test_a_fetch_that_fails_is_told_to_readers() -> None:
     spool.fail()
     with pytest.raises(OSError, match="did not send all"):
         await reading
+
+
+async def test_many_readers_cost_as_much_as_they_are() -> None:
+    """Of content that is not kept, whoever moves on does not have all the others looked at."""
+
+    class Looked(dict[object, int]):
+        looks = 0
+
+        def values(self) -> ValuesView[int]:  # type: ignore[override]
+            Looked.looks += 1
+            return super().values()
+
+    spool, pieces = Spool(None), 40
+    spool._readers = Looked()
+    readers = [asyncio.ensure_future(drain(Arriving(spool))) for _ in range(100)]
+    await asyncio.sleep(0)
+    spool.append(bytes(PIECE))
+    spool.give_up()
+    for _ in range(pieces):
+        spool.append(bytes(PIECE))
+        await spool.room()
+        await asyncio.sleep(0)
+    spool.end()
+    assert {len(data) for data in await asyncio.gather(*readers)} == {(pieces + 1) * PIECE}
+    assert Looked.looks < 5 * (pieces + len(readers))

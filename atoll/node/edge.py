@@ -335,7 +335,7 @@ def main() -> None:
         config = read_role(os.environ)
     except AtollError as error:
         sys.exit(str(error))
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(5_000, 50, 100)
     uvloop.run(serve(config))
 
 

@@ -34,7 +34,7 @@ from atoll.http.exchange import Exchange
 from atoll.http.fields import Headers, get
 from atoll.http.upstream import ResponseReader
 
-_ROUNDS: Final = 3  # of waiting for somebody whose answer turns out to be his alone
+_ROUNDS: Final = 3  # of waiting for somebody who gets no answer, or one that is his alone
 _NO_STORED: Final = "nothing that is stored may be used, and nobody else may be asked"
 
 
@@ -119,11 +119,11 @@ class CacheStep:
             if self._takes_any(visit) and self._overtaken(visit, flight):
                 self._flights.land(flight)  # for those who come from now on
                 continue
-            if flight.error is not None and flight.is_by(visit.exchange.headers):
-                self._filler.failed(visit, entry, flight.error)
+            if flight.silent is not None and flight.is_by(visit.exchange.headers):
+                self._filler.failed(visit, entry, flight.silent)
                 return
-            rounds += flight.personal
-            if not flight.stored and not (flight.personal and rounds < _ROUNDS):
+            rounds += flight.in_vain
+            if not flight.stored and not (flight.in_vain and rounds < _ROUNDS):
                 break
         if visit.exchange.stream.gone:  # who has left while waiting asks for nothing any more
             self._outcome.done(visit.exchange, LEFT, 0, BYPASS)

@@ -133,7 +133,8 @@ class Filler:
         try:
             fetched = await self._behind.fetch(visit, asked.method, self._request(visit, condition))
         except RemoteError as error:
-            flight.error = error
+            flight.in_vain = True
+            flight.silent = error if error.status == 504 else None
             self._fall_back(visit, asked, whole, error)
             return asked, None
         return asked._replace(purge_seq=fetched.purge_seq), fetched.reader
@@ -452,7 +453,7 @@ class Filler:
         """Nothing of a response is kept: nobody needs to wait for the next one, if that is its nature."""
         if refused.for_all and reader.status < 500:  # an origin in trouble is not what it is
             self._flights.mark(flight.key, time())
-        flight.personal = not refused.for_all
+        flight.in_vain = not refused.for_all
         self._flights.land(flight)
         self._forget_refused(visit, reader, refused)
 

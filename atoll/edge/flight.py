@@ -75,19 +75,20 @@ def for_anybody(cc: CacheControl, lifetime_s: float) -> bool:
 class Flight:
     """A fetch for a key. Who waits for `settled` finds a `draft` and its `spool`, or `stored`, or neither.
 
-    `began_epoch` is what this worker had dropped when it was asked for. `personal`: what came may not be kept
-    because of what the one who asked had said; another's may.
+    `began_epoch` is what this worker had dropped when it was asked for. `in_vain`: nothing came, or what may
+    not be kept because of what the one who asked had said, and another may have more luck; unless there was
+    no answer in time, for which `silent` stands.
     """
 
     __slots__ = (
         "_asked",
         "began_epoch",
         "draft",
-        "error",
+        "in_vain",
         "key",
-        "personal",
         "selection",
         "settled",
+        "silent",
         "spool",
         "stored",
     )
@@ -100,8 +101,8 @@ class Flight:
         self.spool: Spool | None = None
         self.selection = b""  # what its request holds in the fields that the response varies by
         self.began_epoch = 0
-        self.error: RemoteError | None = None  # why nobody answered
-        self.personal = False
+        self.silent: RemoteError | None = None
+        self.in_vain = False
         self.stored = False
 
     def share(self, draft: Draft, spool: Spool, selection: bytes, began_epoch: int) -> None:

@@ -89,6 +89,24 @@ async def test_who_waited_for_an_origin_that_does_not_answer_does_not_wait_again
         assert len(world.origin.asked) == 3  # an origin may have its trouble with one of them
 
 
+async def test_who_waited_for_an_origin_that_broke_off_tries_one_after_another(world: World) -> None:
+    hold = asyncio.Event()
+
+    async def break_off_once(
+        asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await hold.wait()
+        writer.write(b"HTTP/1.1 200" if len(world.origin.asked) == 1 else page(b"x", b"max-age=60"))
+
+    world.origin.converse = break_off_once
+    asking = [asyncio.ensure_future(world.ask(get(b"/a"))) for _ in range(10)]
+    await until(lambda: world.edge.stats(0).requests == 10)
+    hold.set()
+    statuses = [answer.status for answer in await asyncio.gather(*asking)]
+    assert sorted(statuses) == [200] * 9 + [502]
+    assert len(world.origin.asked) == 2
+
+
 async def test_critical_answers_come_from_questions_asked_after_the_request(world: World) -> None:
     world.edge.apply(world.snapshot(2, routes=(RouteSpec(path="/*", pool="shop", consistency="critical"),)))
     versions = iter((b"1", b"2", b"3"))

@@ -22,6 +22,7 @@ from edge_world import (
     page,
     post,
     read_response,
+    reset,
     running,
     until,
     world,
@@ -704,12 +705,12 @@ async def test_who_waits_behind_a_victim_gets_an_answer_of_his_own(world: World,
 async def test_an_attacker_who_leaves_takes_nobody_with_him(world: World) -> None:
     world.origin.hold = asyncio.Event()
     world.origin.answer = lambda asked: page(GOOD, FRESH)
-    _, writer = await world.connect()
-    writer.write(get(b"/a"))
+    client = world.deaf_client()
+    client.send(get(b"/a"))
     await world.origin.until_asked()
     waiting = asyncio.ensure_future(world.ask(get(b"/a")))
     await until(lambda: len(world.listener.connections) == 2)
-    writer.transport.abort()
+    reset(client)
     await until(lambda: len(world.listener.connections) == 1)
     world.origin.hold.set()
     assert (await waiting).body == GOOD

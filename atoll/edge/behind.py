@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from atoll.cache.purge import PurgeLog, Verdict, place_of
 from atoll.edge.keeping import tags_of
 from atoll.edge.origin import Origins
-from atoll.edge.tier import PURGE_SEQ, RENEW, SCHEME, TROUBLE, Answer, Tier
+from atoll.edge.tier import CHANGED, PURGE_SEQ, SCHEME, TROUBLE, Answer, Tier
 from atoll.edge.visit import Visit
 from atoll.http.fields import Headers
 from atoll.http.upstream import ResponseReader
@@ -28,21 +28,21 @@ class Fetched(NamedTuple):
 class Behind:
     """`log` has the purges applied here: what a peer gives may be older than they are.
 
-    What was changed through this worker is asked for with word of that, until a peer has renewed it.
+    Each peer that is asked for what was changed through this worker is told of that, once.
     """
 
     def __init__(self, origins: Callable[[], Origins], tier: Tier | None, log: PurgeLog) -> None:
         self.origins = origins
         self._tier = tier
         self._log = log
-        self._changed: OrderedDict[bytes, object] = OrderedDict()
+        self._changed: OrderedDict[bytes, set[str]] = OrderedDict()  # primary key → which peers know it
 
     def changed(self, keys: Iterable[bytes]) -> None:
         """What other caches have of these URLs is invalid (RFC 9111 §4.4)."""
         if self._tier is None:
             return
         for key in keys:
-            self._changed[key] = object()
+            self._changed[key] = set()
             self._changed.move_to_end(key)
         while len(self._changed) > _MAX_CHANGED:
             self._changed.popitem(last=False)
@@ -56,19 +56,19 @@ class Behind:
         seq = self._log.applied
         exchange, host = visit.exchange, visit.site.host
         if self._tier is not None:
-            change = self._changed.get(visit.primary)
-            fields = [*headers, (SCHEME, visit.scheme)]
-            if visit.renew or change is not None:
-                fields.append((RENEW, b"1"))
+            told = self._changed.get(visit.primary)
             for peer in self._tier.peers(key or visit.primary, visit.route.pool, visit.hop):
+                fields = [*headers, (SCHEME, visit.scheme)]
+                if told is not None and peer.name not in told:
+                    fields.append((CHANGED, b"1"))
                 answer = await self._tier.ask(peer, method, exchange.target, host, fields)
                 if answer is None:
                     continue
+                if told is not None:
+                    told.add(peer.name)
                 if self._purged(visit, answer):  # the peer has not heard of it yet, or has lost touch
                     answer.reader.cancel()
                     break
-                if change is not None and not visit.route.slice_bytes and answer.reader.status < 500:
-                    self._renewed(visit.primary, change)
                 return Fetched(answer.reader, min(seq, answer.purge_seq))
         reader, _ = await self.origins().fetch(
             visit.route.pool, method, exchange.target, host, headers, None, inform=exchange.stream.inform
@@ -80,7 +80,3 @@ class Behind:
         """Whether purges that are known here, and not to the peer, concern what it gives."""
         place = place_of(visit.primary, tags_of(answer.reader.headers, visit.site.spec.tenant))
         return self._log.verdict(place, answer.purge_seq) is not Verdict.KEEP
-
-    def _renewed(self, key: bytes, change: object) -> None:
-        if self._changed.get(key) is change:  # else it has been changed again
-            del self._changed[key]

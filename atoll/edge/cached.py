@@ -8,6 +8,7 @@ arrives, or go on alone when it is not for them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from time import time
 from typing import Final
 
@@ -79,21 +80,22 @@ class CacheStep:
         self._hit(visit, entry)
         return True
 
+    def drop(self, keys: Collection[bytes]) -> None:
+        """What is stored for these primary keys is invalid (RFC 9111 §4.4), here and behind."""
+        for key in keys:
+            self._slicer.forget(key)
+            self._store.purge(key)
+        self._behind.changed(keys)
+
     async def run(
-        self,
-        exchange: Exchange,
-        site: Site,
-        route: RouteSpec,
-        scheme: bytes,
-        hop: int = FROM_CLIENT,
-        renew: bool = False,
+        self, exchange: Exchange, site: Site, route: RouteSpec, scheme: bytes, hop: int = FROM_CLIENT
     ) -> None:
-        """Everything that may have to wait; `renew`: see `Visit`.
+        """Everything that may have to wait.
 
         Raises:
             RemoteError: no origin answered and nothing stored may be served in its place.
         """
-        visit = Visit(exchange, site, route, scheme, hop, renew)
+        visit = Visit(exchange, site, route, scheme, hop)
         if exchange.method not in READS:
             await self._change(visit)
         elif not route.cache:
@@ -208,7 +210,7 @@ class CacheStep:
 
     def _recent(self, visit: Visit, response: Draft | Entry) -> bool:
         """Whether the origin gave a response after the request had come, or was asked then if that counts."""
-        exact = visit.renew or self._validates_each(visit)
+        exact = self._validates_each(visit)
         given_s = response.request_time_s if exact else response.response_time_s
         return given_s >= visit.exchange.received_s
 
@@ -273,10 +275,7 @@ class CacheStep:
         for scheme in (b"http", b"https"):
             primary = keys.primary_key(scheme, visit.site.host, target)
             dropped |= {primary, *keys.related_keys(scheme, visit.site.host, target, response)}
-        for key in dropped:
-            self._slicer.forget(key)
-            self._store.purge(key)
-        self._behind.changed(dropped)
+        self.drop(dropped)
         return dropped
 
     async def _pass(self, visit: Visit) -> None:
@@ -321,7 +320,7 @@ class CacheStep:
             return rules.Decision.ONLY_IF_CACHED
         if entry is None or decision is rules.Decision.ONLY_IF_CACHED:
             return decision
-        if visit.renew or route.strategy == "origin-first" or self._validates_each(visit):
+        if route.strategy == "origin-first" or self._validates_each(visit):
             return rules.Decision.MUST_REVALIDATE
         if entry.partial is not None and decision is rules.Decision.STALE_WHILE_REVALIDATE:
             return rules.Decision.MUST_REVALIDATE  # with the range that is asked for

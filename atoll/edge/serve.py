@@ -71,7 +71,7 @@ class Server:
     def covers(self, entry: Entry, visit: Visit) -> bool:
         """Whether `entry` may stand in for an origin that fails (RFC 5861 §4)."""
         consistency = visit.route.consistency
-        if consistency == "critical" or visit.renew or entry.partial is not None:
+        if consistency == "critical" or entry.partial is not None:
             return False
         if consistency == "strict" and not self._lease.holds():
             return False  # it may have been purged

@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from atoll.cache import keys
 from atoll.cache.store import Entry
 from atoll.edge.cached import CacheStep
 from atoll.edge.routing import Table
-from atoll.edge.tier import FROM_OUTSIDE, FROM_POP, HOP, NOT_HERE, RENEW, SCHEME, TROUBLE
+from atoll.edge.tier import CHANGED, FROM_OUTSIDE, FROM_POP, HOP, NOT_HERE, SCHEME, TROUBLE
 from atoll.errors import RemoteError
 from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry
 from atoll.http.fields import Headers, get
@@ -69,12 +70,13 @@ class TierApp:
         route = site.route(exchange.target) if site is not None else None
         if site is None or route is None or not route.cache:
             raise RemoteError("no such site or route here", NOT_HERE)
-        renew = get(exchange.headers, RENEW) is not None
+        if get(exchange.headers, CHANGED) is not None:
+            self._cache.drop((keys.primary_key(scheme, site.host, exchange.target),))
         exchange.headers = [f for f in exchange.headers if not f[0].startswith(b"atoll-")]
-        if not renew and self._cache.answer_stored(exchange, site, route, scheme, hop):
+        if self._cache.answer_stored(exchange, site, route, scheme, hop):
             return
         exchange.stream.inform(_PROCESSING, [])
-        await self._cache.run(exchange, site, route, scheme, hop, renew)
+        await self._cache.run(exchange, site, route, scheme, hop)
 
 
 class TierOutcome:

@@ -16,21 +16,12 @@ READS: Final = (b"GET", b"HEAD")
 
 
 class Visit:
-    """`primary` is the cache key's first part, `cc` the request's directives, `hop` says who asks.
+    """`primary` is the cache key's first part, `cc` the request's directives, `hop` says who asks."""
 
-    `renew`: who asks knows that what is stored has been changed since (RFC 9111 §4.4).
-    """
-
-    __slots__ = ("cc", "exchange", "hop", "primary", "renew", "route", "scheme", "site")
+    __slots__ = ("cc", "exchange", "hop", "primary", "route", "scheme", "site")
 
     def __init__(
-        self,
-        exchange: Exchange,
-        site: Site,
-        route: RouteSpec,
-        scheme: bytes,
-        hop: int = FROM_CLIENT,
-        renew: bool = False,
+        self, exchange: Exchange, site: Site, route: RouteSpec, scheme: bytes, hop: int = FROM_CLIENT
     ) -> None:
         if route.cache and exchange.method in READS:
             # What is looked up with must be what the origin is asked with.
@@ -40,6 +31,5 @@ class Visit:
         self.route = route
         self.scheme = scheme
         self.hop = hop
-        self.renew = renew
         self.primary = keys.primary_key(scheme, site.host, exchange.target)
         self.cc: CacheControl = rules.request_directives(exchange.headers)

@@ -261,6 +261,25 @@ async def test_who_writes_reads_what_was_written() -> None:
         assert len(net.origin.asked) == asked
 
 
+async def test_who_writes_reads_every_variant_of_what_was_written() -> None:
+    """Also when the first to ask is one whose answer nobody may keep."""
+    async with ring(("lhr", 2), ("iad", 1), shield="iad") as net:
+        version = b"old"
+        net.origin.answer = lambda asked: (
+            page(b"done")
+            if asked.line.startswith(b"POST")
+            else page(version + asked.fields[b"x-lang"], b"max-age=600", b"Vary: X-Lang")
+        )
+        for target in (b"/%d" % number for number in range(6)):
+            version = b"old"
+            for language in (b"X-Lang: de", b"X-Lang: fr"):
+                await net.ask("lhr/0", target, language)
+            version = b"new"
+            await net.send("lhr/0", post(target, b"x"))
+            for fields in ((b"X-Lang: de", b"Cache-Control: no-store"), (b"X-Lang: de",), (b"X-Lang: fr",)):
+                assert (await net.ask("lhr/0", target, *fields)).body == b"new" + fields[0][-2:]
+
+
 async def test_a_peer_that_has_not_heard_of_a_purge_gives_nobody_what_was_purged() -> None:
     async with ring(("lhr", 1), ("iad", 1), shield="iad") as net:
         body = b"old"

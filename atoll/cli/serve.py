@@ -61,6 +61,7 @@ class _Size(click.ParamType[int]):
 @click.option("--access-log", default="", metavar="FILE", help="A JSON line a request; - is standard output.")
 @click.option("--purge-token-file", type=_FILE, help="Who has this token may PURGE.")
 @click.option("--admin", default="", metavar="ADDRESS:PORT", help="Counters, on loopback or unix:PATH only.")
+@click.option("--json", "as_json", is_flag=True, help="Say what happens as one JSON value a line.")
 def serve(  # noqa: PLR0913, PLR0917 - one a command-line option
     listen: tuple[str, ...],
     origins: tuple[str, ...],
@@ -76,6 +77,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one a command-line option
     access_log: str,
     purge_token_file: Path | None,
     admin: str,
+    as_json: bool,
 ) -> None:
     """Serve what the origins behind say, from a cache that follows their headers.
 
@@ -115,7 +117,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one a command-line option
     )
     if not secure and any(each.scheme == "https" for each in plan.listen):
         raise click.UsageError("https:// needs --tls CERT KEY or --tls-self-signed.")
-    _run(plan)
+    _run(plan, as_json)
 
 
 def _origin(url: str) -> str:
@@ -126,9 +128,16 @@ def _origin(url: str) -> str:
     return text.rstrip("/")
 
 
-def _run(plan: Plan) -> None:
+def _run(plan: Plan, as_json: bool) -> None:
+    import msgspec
     import uvloop
 
     from atoll.node.serve import run
 
-    uvloop.run(run(plan, lambda line: say(f"atoll serve: {line}")))
+    def tell(line: str) -> None:
+        if as_json:
+            click.echo(msgspec.json.encode({"message": line}).decode())
+        else:
+            say(f"atoll serve: {line}")
+
+    uvloop.run(run(plan, tell))

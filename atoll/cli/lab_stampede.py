@@ -28,7 +28,7 @@ _COLUMNS: Final = (
 
 @click.command()
 @click.option(
-    "--requests", default=1000, show_default=True, type=click.IntRange(1, 5000), help="Users at a time."
+    "--requests", default=1000, show_default=True, type=click.IntRange(1, 4000), help="Users at a time."
 )
 @click.option("--trials", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often.")
 @click.option(

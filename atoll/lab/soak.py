@@ -33,13 +33,13 @@ from atoll.wire.messages import EdgeStats, GetEdgeStats
 
 SCENARIO: Final = "soak"
 CALIBRATION_S: Final = 8.0
-CALIBRATION_RATE: Final = 150.0
+CALIBRATION_RATE: Final = 100.0
 SAMPLE_S: Final = 2.0
 INTERVAL_S: Final = 10.0
 PURGE_S: Final = 1.0
 SLOW_READERS: Final = 4
 WARM_UP_SHARE: Final = 0.2
-MOST_UNDER_WAY: Final = 512
+MOST_UNDER_WAY: Final = 128
 GROWTH_MB_H: Final = 8.0  # of memory besides the cache, above which the verdict is bad
 DRIFT: Final = 1.5  # of the p99, above which it is
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.real
 
 
 def test_no_byte_is_wrong_after_writers_are_killed(network: LiveNetwork) -> None:
-    done = network.run("lab", "kills", "--trials", "2", "--rate", "20", "--only", "writer", "--json")
+    done = network.run("lab", "kills", "--trials", "1", "--rate", "20", "--only", "writer", "--json")
     outcome = json.loads(done.stdout)
     assert {kill["kind"] for kill in outcome["kills"]} == {"writer"}
     assert outcome["evidence"] == []
@@ -24,7 +24,7 @@ def test_no_byte_is_wrong_after_writers_are_killed(network: LiveNetwork) -> None
 
 def test_users_notice_nothing_of_what_does_not_serve_them(network: LiveNetwork) -> None:
     only = ("--only", "agent", "--only", "nats")
-    outcome = network.ask("lab", "kills", "--trials", "3", "--rate", "20", *only)
+    outcome = network.ask("lab", "kills", "--trials", "2", "--rate", "20", *only)
     assert outcome["failed"] == {}
     assert outcome["requests"] > 100
     assert (outcome["wrong"], outcome["stale"], outcome["unanswered"]) == (0, 0, 0)

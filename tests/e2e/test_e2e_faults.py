@@ -118,8 +118,9 @@ async def none_is_up(network: LiveNetwork) -> bool:
     """Whether London's edge has found out that no origin of the shop answers."""
     status = await asyncio.to_thread(network.run, "status", "--json")
     pops = msgspec.json.decode(status.stdout, type=Status).pops
-    (edge,) = next(pop for pop in pops if pop.code == "lhr").edges
-    return not any(up for host, up in edge.origins_up.items() if "-origin." in host)
+    edges = next(pop for pop in pops if pop.code == "lhr").edges
+    shop = {f"{region}-origin.example.com" for region in ("us", "eu", "asia")}
+    return not any(up for edge in edges for host, up in edge.origins_up.items() if host in shop)
 
 
 # --- processes

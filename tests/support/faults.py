@@ -41,7 +41,8 @@ async def pids(network: LiveNetwork) -> dict[str, int]:
     assert isinstance(status, NetworkStatus)
     found = {process.name: process.pid for process in status.processes}
     for pop in status.pops:
-        found |= {f"{pop.code}/{process.name}": process.pid for process in pop.processes}
+        serving = [process for process in pop.processes if process.state != "leaving"]
+        found |= {f"{pop.code}/{process.name}": process.pid for process in serving}
     return found
 
 

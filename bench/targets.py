@@ -146,8 +146,9 @@ class AtollEdge:
         function_socket: str = "",
         bindings: Mapping[str, socket.socket] | None = None,
         cache_bytes: int = CACHE_BYTES,
+        snapshot: Snapshot | None = None,
     ) -> None:
-        snapshot = edge_snapshot(origin_port, function_socket)
+        snapshot = snapshot or edge_snapshot(origin_port, function_socket)
         home, run = folder / "home", folder / "run"
         data = home / "pops" / POP
         data.mkdir(parents=True)

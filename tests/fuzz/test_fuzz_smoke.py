@@ -13,12 +13,14 @@ import msgspec
 import pytest
 
 from atoll.edge import accept
-from atoll.http import h1, h1_reader, h2_messages, upstream_h1
+from atoll.http import h1, h1_reader, h2_messages, upstream_h1, upstream_h2
+from atoll.http import h2 as h2_server
 from atoll.http.fields import Headers
 from atoll.http.h1_request import NO_BODY, Framing
 from bench import fuzz
 from bench.fuzzing import h1 as fuzzed_h1
 from bench.fuzzing.h1 import H1Target
+from bench.fuzzing.h2 import H2Target, H2UpstreamTarget
 from bench.fuzzing.mutate import Mutator, pieces
 from bench.fuzzing.upstream import UpstreamTarget
 
@@ -94,6 +96,26 @@ async def test_a_field_that_holds_another_is_noticed(monkeypatch: pytest.MonkeyP
 async def test_an_answer_that_leaks_into_the_next_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream_h1.H1Upstream, "on_message_begin", lambda self: None)
     assert "a connection is kept with something behind its answer" in await findings(UpstreamTarget(), 4000)
+
+
+async def test_a_request_inside_a_path_of_http2_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h2_server.H2Connection, "_refusal", lambda *_: None)
+    found = await findings(H2Target())
+    assert any(what.startswith("what is sent on") for what in found)
+
+
+async def test_an_engine_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: h2_server.H2Connection, *_: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(h2_server.H2Connection, "_on_data", fail)
+    found = await findings(H2Target())
+    assert any("the engine fails: ValueError: broken" in what for what in found)
+
+
+async def test_a_call_without_an_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_h2.H2Upstream, "_leave_all", lambda *_: None)
+    assert "a call has 0 ends" in await findings(H2UpstreamTarget())
 
 
 async def test_an_exception_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def storability(
     """
     reason = (
         _refused_by_method(method, status, response, cc, target)
-        or _refused_by_request(request, cc)
+        or _refused_by_request(request, response, cc)
         or _refused_by_status(status, response, cc, partial)
         or _refused_by_response(response, cc)
         or _refused_as_useless(status, response, cc)
@@ -90,12 +90,14 @@ def _refused_by_method(method: bytes, status: int, response: Headers, cc: CacheC
     return "" if len(location) == 1 and resolved(target, location[0]) == target else "method"
 
 
-def _refused_by_request(request: Headers, cc: CacheControl) -> str:
+def _refused_by_request(request: Headers, response: Headers, cc: CacheControl) -> str:
     if parse_cache_control(get_all(request, b"cache-control")).no_store:
         return "request-no-store"
     shared = cc.public or cc.must_revalidate or cc.s_maxage is not None
     if get(request, b"authorization") is not None and not shared:  # §3.5
         return "authorization"
+    if get(request, b"cookie") is not None and not (explicit(response, cc) or cc.public or cc.no_cache):
+        return "cookie"  # nothing says that it is for others: how long it is theirs is not guessed
     return ""
 
 

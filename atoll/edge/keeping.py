@@ -123,7 +123,9 @@ def renewed(asked: Asked, entry: Entry, fresh304: Headers, response_time_s: floa
     merged = rules.update_stored(entry.headers, fresh)
     if (age := get(fresh304, b"age")) is not None:
         merged.append((b"age", age))
-    return judge(asked._replace(method=b"GET"), entry.status, merged, response_time_s)
+    # It is stored for all: who has it confirmed does not make it his own.
+    headers = [field for field in asked.headers if field[0] != b"cookie"]
+    return judge(asked._replace(method=b"GET", headers=headers), entry.status, merged, response_time_s)
 
 
 def stale_from(entry: Entry, age_s: float) -> Entry:

@@ -32,6 +32,7 @@ ETAG = (b"etag", b'"1"')
 MODIFIED = (b"last-modified", at(-1000))
 COOKIE = (b"set-cookie", b"a=b")
 AUTHORIZED: Headers = [(b"authorization", b"Basic eDp5")]
+KNOWN: Headers = [(b"cookie", b"id=1")]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,14 @@ AUTHORIZED: Headers = [(b"authorization", b"Basic eDp5")]
         (b"s-maxage=60", AUTHORIZED, 200, [], ""),
         (b"s-maxage=0", AUTHORIZED, 200, [], ""),
         (b"max-age=60, proxy-revalidate", AUTHORIZED, 200, [], "authorization"),
+        # what answers somebody known to the origin is for all only if the origin says how long
+        (b"max-age=60", KNOWN, 200, [], ""),
+        (b"public", KNOWN, 200, [], ""),
+        (b"no-cache", KNOWN, 200, [ETAG], ""),
+        (b"", KNOWN, 200, [(b"expires", at(60))], ""),
+        (b"", KNOWN, 200, [MODIFIED], "cookie"),
+        (b"", KNOWN, 404, [ETAG], "cookie"),
+        (b"must-revalidate", KNOWN, 200, [ETAG], "cookie"),
         # Vary
         (b"max-age=60", [], 200, [(b"vary", b"*")], "vary"),
         (b"max-age=60", [], 200, [(b"vary", b"a"), (b"vary", b"b, *")], "vary"),

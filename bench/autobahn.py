@@ -163,7 +163,11 @@ def show(report: Report) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.autobahn", description="WebSockets, judged.")
-    parser.add_argument("--full", action="store_true", help="also limits and compression: 517 cases")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="also limits and compression: 517 cases, for a quarter of an hour each",
+    )
     parser.add_argument("--cases", default="", help="only these, e.g. 1.*,6.2.3")
     parser.add_argument("--peers", default=",".join(PEERS), help="of nginx, haproxy; or `none`")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -192,7 +192,7 @@ class RequestReader:
         line = b"%b %b HTTP/1.%b\r\n" % (stream.method, self._target, b"0" if version10 else b"1")
         if not self._seen.lstrip(_LINE_END).startswith(line):
             raise Refused(400, "malformed request line")
-        authority, target, scheme = where(stream.method, self._target, self._host, version10)
+        authority, target, scheme = where(stream.method, self._target, self._host, version10, self.trusted)
         if scheme and self.trusted:
             self._headers.append((b"atoll-scheme", scheme))
         body = framing(self._headers, version10, self.app.limits.body)

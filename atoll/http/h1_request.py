@@ -40,10 +40,12 @@ NO_BODY: Final = Framing(0, False, False, False)
 _OF_THIS_HOP: Final = frozenset((b"content-length", b"transfer-encoding", b"te", b"expect"))
 
 
-def where(method: bytes, target: bytes, host: bytes | None, version10: bool) -> tuple[bytes, bytes, bytes]:
+def where(
+    method: bytes, target: bytes, host: bytes | None, version10: bool, trusted: bool = False
+) -> tuple[bytes, bytes, bytes]:
     """Whom the request is for (§3.2, §3.3): authority in lowercase, path and query, the scheme if it says.
 
-    The absolute form counts more than `Host`.
+    The absolute form counts more than `Host`. A `trusted` client (a function's host) may leave it out.
 
     Raises:
         Refused: it does not say so, or not clearly.
@@ -52,7 +54,7 @@ def where(method: bytes, target: bytes, host: bytes | None, version10: bool) -> 
         raise Refused(400, "invalid byte in the target")
     scheme = b""
     if not target.startswith(b"/"):
-        if host is None and not version10:
+        if host is None and not (version10 or (trusted and target != b"*")):
             raise Refused(400, "Host is missing")
         if host is not None and not valid_host(host):
             raise Refused(400, "Host is invalid")

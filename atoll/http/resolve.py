@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import dns.asyncresolver
-import dns.exception
-import dns.nameserver
-import dns.resolver
+if TYPE_CHECKING:  # asking DNS takes a fifth of a second to load, and a network of addresses never asks
+    import dns.asyncresolver
+    import dns.nameserver
 
 from atoll.errors import AtollError, RemoteError
 from atoll.http.addresses import Address, literal
@@ -74,7 +73,8 @@ class Resolver:
     """Names into addresses, for one process. `servers` are `address` or `address:port`; () the machine's."""
 
     def __init__(self, servers: Sequence[str] = (), hosts: Path = _HOSTS) -> None:
-        self._dns = _stub(servers)
+        self._made = bool(servers)
+        self._dns = _stub(servers) if servers else None
         self._hosts_file = hosts
         self._hosts: dict[str, tuple[Address, ...]] = {}
         self._hosts_seen: tuple[int, int] = (0, 0)
@@ -145,6 +145,11 @@ class Resolver:
             known.addresses = (*known.addresses, *fresh)[:_MOST_ADDRESSES]
 
     async def _ask_one(self, name: str, kind: str) -> _Answer:
+        import dns.exception
+        import dns.resolver
+
+        if not self._made:
+            self._made, self._dns = True, _stub(())
         if self._dns is None:
             return _Answer(error=f"{name}: this machine has no DNS resolver")
         try:
@@ -177,6 +182,9 @@ def parse_hosts(text: str) -> dict[str, tuple[Address, ...]]:
 
 def _stub(servers: Sequence[str]) -> dns.asyncresolver.Resolver | None:
     """Raises: AtollError: a server that is no address."""
+    import dns.asyncresolver
+    import dns.resolver
+
     try:
         stub = dns.asyncresolver.Resolver(configure=not servers)
     except dns.resolver.NoResolverConfiguration:
@@ -189,6 +197,8 @@ def _stub(servers: Sequence[str]) -> dns.asyncresolver.Resolver | None:
 
 def _server(text: str) -> dns.nameserver.Nameserver:
     """Raises: AtollError: it is no address."""
+    import dns.nameserver
+
     host, port = text, "53"
     if literal(text) is None:
         host, _, port = text.rpartition(":")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import uvloop
@@ -36,9 +36,7 @@ from atoll.edge.tier import Tier
 from atoll.errors import AtollError, RemoteError
 from atoll.http.accept import Listener
 from atoll.http.certificates import Certificates
-from atoll.http.quic_endpoint import QuicEndpoint
 from atoll.http.tls import CertificateStore
-from atoll.node.edge_h3 import H3_CACHE_BYTES, h3_endpoint
 from atoll.node.edge_leave import Control, until_left
 from atoll.node.gc_time import GcTime
 from atoll.node.leaving import LEAVE
@@ -60,12 +58,17 @@ from atoll.wire.messages import (
 )
 
 CACHE_BYTES: Final = 256 * 1024 * 1024
+H3_CACHE_BYTES: Final = 64 * 1024 * 1024  # beside the machine's own, which it shares with the others
 DISK_BYTES: Final = 1024 * 1024 * 1024
 SWEEP_BUDGET_MS: Final = 2.0
 PURGE_TIMEOUT_S: Final = 10.0
 _SWEEP_S: Final = 2.0
 _GRACE_S: Final = 5.0
 _QUIET_S: Final = 0.5  # a draining worker waits so long for the next request on an open connection
+
+
+if TYPE_CHECKING:
+    from atoll.http.quic_endpoint import QuicEndpoint
 
 
 class Worker:
@@ -125,6 +128,8 @@ class Worker:
                 tls = self._certificates()
                 self.listeners.append(Listener(self._door(h3_port), sock, tls, guard=self.edge.guard))
             case "quic":
+                from atoll.node.edge_h3 import h3_endpoint  # QUIC takes a while to load: others do without
+
                 endpoint, self._files = h3_endpoint(self._door(0), sock, self._config)
                 self.listeners.append(endpoint)
             case "tier":
@@ -247,7 +252,7 @@ class Worker:
     def _close(self) -> None:
         self._control.close()
         for listener in self.listeners:
-            if isinstance(listener, QuicEndpoint):
+            if not isinstance(listener, Listener):
                 listener.end()
         self.log.close()
         if self.disk is not None:

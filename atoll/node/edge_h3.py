@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Final
 
 from atoll.errors import AtollError
 from atoll.http.certificates import Certificates
@@ -18,8 +17,6 @@ from atoll.http.exchange import App
 from atoll.http.quic_endpoint import SECRET_BYTES, QuicEndpoint
 from atoll.http.quic_tls import QuicLeaves
 from atoll.node.role import RoleConfig
-
-H3_CACHE_BYTES: Final = 64 * 1024 * 1024  # beside the machine's own, which it shares with the others
 
 
 def h3_endpoint(app: App, sock: socket.socket, config: RoleConfig) -> tuple[QuicEndpoint, Certificates]:

@@ -48,6 +48,19 @@ _TRAILERS: Final = (
     b"X: y\r\n z\r\n", b"\n",
 )  # fmt: skip
 
+_SWITCHES: Final = (
+    (b"Connection: Upgrade", b"Upgrade: x"),
+    (b"Connection: Upgrade", b"Upgrade: X"),
+    (b"Connection: keep-alive, Upgrade", b"Upgrade: x"),
+    (b"Connection: Upgrade", b"Upgrade: x, y"),
+    (b"Connection: Upgrade", b"Upgrade: x", b"Upgrade: x"),
+    (b"Connection: Upgrade", b"Upgrade: x", b"Transfer-Encoding: chunked"),
+    (b"Connection: Upgrade", b"Upgrade: x", b"Content-Length: 3"),
+    (b"Connection: close", b"Upgrade: x"),
+    (b"Upgrade: x",),
+    (b"Connection: Upgrade",),
+)
+
 WORDS: Final = (
     *_LINES, *_LENGTHS, *_CODINGS, *_SIZES, *_FIELDS,
     *(b"Content-Length: " + length for length in _LENGTHS),
@@ -95,6 +108,8 @@ def seeds() -> list[bytes]:
         _message(b"HTTP/1.1 101 x", b"Connection: upgrade\r\nUpgrade: x", three, body=b"abc") + _NEXT,
         _message(b"HTTP/1.1 103 Early Hints")
         + _message(b"HTTP/1.1 101 x", b"Connection: upgrade\r\nUpgrade: x"),
+        *(_message(b"HTTP/1.1 101 x", *fields, body=b"raw \x81\x00") for fields in _SWITCHES),
+        *(_message(b"HTTP/1.1 101 x", *fields) + _NEXT for fields in _SWITCHES),
         b"\r\n" + _NEXT,
         _NEXT.replace(b"\r\n", b"\n"),
         _message(ok, *(b"X%d: y" % n for n in range(150)), three, body=b"abc"),

@@ -75,7 +75,7 @@ async def test_a_line_judged_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_host_from_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def believe_host(
-        method: bytes, target: bytes, host: bytes | None, version10: bool
+        method: bytes, target: bytes, host: bytes | None, *_: bool
     ) -> tuple[bytes, bytes, bytes]:
         return host or b"", target, b""
 

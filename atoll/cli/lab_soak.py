@@ -68,7 +68,7 @@ def soak(minutes: float, load: float, code: str, seed: int, as_json: bool) -> in
             task = progress.add_task("measuring what a request costs", total=minutes * 60)
 
             def advance(sample: soaking.Sample) -> None:
-                label = f"{sample.rss_mb:.0f} MB, {sample.descriptors} open files"
+                label = f"{sample.heap_mb:.0f} MB, {sample.descriptors} open files"
                 progress.update(task, completed=sample.at_s, description=label)
 
             outcome = uvloop.run(soaking.run(place, worker, scene.origin, plan, purge_tag, advance))
@@ -82,8 +82,9 @@ def soak(minutes: float, load: float, code: str, seed: int, as_json: bool) -> in
 def _show(outcome: soaking.Result) -> None:
     samples, intervals = outcome.samples, outcome.intervals
     curves = (
-        ("memory MB", [sample.rss_mb for sample in samples]),
+        ("memory MB", [sample.heap_mb for sample in samples]),
         ("of it the cache MB", [sample.cache_mb for sample in samples]),
+        ("the rest MB", [sample.heap_mb - sample.cache_mb for sample in samples]),
         ("open files", [float(sample.descriptors) for sample in samples]),
         ("p50 ms", [interval.p50_ms for interval in intervals]),
         ("p99 ms", [interval.p99_ms for interval in intervals]),

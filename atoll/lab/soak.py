@@ -5,7 +5,7 @@ the load is so many requests a second that it is busy for that share of the time
 rate, whatever became of those before, and their latency counts from when they were due.
 
 Memory that the cache fills is meant to grow until the cache is full. What may not grow is the rest: the
-verdict is on private memory without what the store says it holds, fitted after the warm-up.
+verdict is on anonymous memory without what the store says it holds, fitted after the warm-up.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """The worker at one time."""
 
     at_s: float  # since the load began
-    rss_mb: float  # private
+    heap_mb: float  # anonymous memory: files that are mapped, the disk's index among them, are the kernel's
     cache_mb: float  # what the store says it holds in memory
     cpu_s: float
     descriptors: int
@@ -85,7 +85,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     purges: int
     latency_ms: dict[str, float]
     p99_drift: float | None  # the last third's p99 as a multiple of the first's
-    rss_mb_h: float | None  # fitted after the warm-up
+    heap_mb_h: float | None  # fitted after the warm-up
     growth_mb_h: float | None  # the same without what the cache holds
     gc_share: float  # of the time
     gc_longest_ms: float
@@ -288,8 +288,8 @@ class _Soak:
             await asyncio.sleep(SAMPLE_S)
 
     async def _sample(self, at_s: float) -> Sample:
-        taken = usage(self._worker.pid)
         try:
+            heap = _anonymous(self._worker.pid)
             stats = await frames.ask(self._worker.control, GetEdgeStats())
             descriptors = len(os.listdir(f"/proc/{self._worker.pid}/fd"))
         except OSError as error:
@@ -300,9 +300,9 @@ class _Soak:
         self._gc_longest_s = stats.gc_longest_s
         return Sample(
             at_s=round(at_s, 2),
-            rss_mb=round(taken.private / _MB, 2),
+            heap_mb=round(heap / _MB, 2),
             cache_mb=round(stats.cache_bytes / _MB, 2),
-            cpu_s=round(taken.cpu_s, 2),
+            cpu_s=round(usage(self._worker.pid).cpu_s, 2),
             descriptors=descriptors,
             connections=stats.connections,
             gc_s=round(stats.gc_s, 4),
@@ -357,7 +357,7 @@ def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], 
     first, last = samples[0], samples[-1]
     elapsed_s = last.at_s - first.at_s
     long_enough = warm[-1].at_s - warm[0].at_s >= _LEAST_SLOPE_S
-    growth = soak_fit.slope([(s.at_s / 3600, s.rss_mb - s.cache_mb) for s in warm])
+    growth = soak_fit.slope([(s.at_s / 3600, s.heap_mb - s.cache_mb) for s in warm])
     p99_drift = soak_fit.drift([interval.p99_ms for interval in steady])
     complaints = list(_complaints(facts, growth if long_enough else None, p99_drift))
     return Result(
@@ -373,7 +373,7 @@ def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], 
         purges=facts.purges,
         latency_ms=facts.latency_ms,
         p99_drift=_rounded(p99_drift),
-        rss_mb_h=_rounded(soak_fit.slope([(s.at_s / 3600, s.rss_mb) for s in warm])),
+        heap_mb_h=_rounded(soak_fit.slope([(s.at_s / 3600, s.heap_mb) for s in warm])),
         growth_mb_h=_rounded(growth),
         gc_share=round((last.gc_s - first.gc_s) / elapsed_s, 5),
         gc_longest_ms=facts.gc_longest_ms,
@@ -393,6 +393,18 @@ def _complaints(facts: Facts, growth_mb_h: float | None, p99_drift: float | None
     if p99_drift is not None and p99_drift > DRIFT:
         found.append(f"the p99 has become {p99_drift:.2f} times what it was")
     return found
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of memory that no file is behind.
+
+    Raises:
+        OSError: the process is gone, or this is not Linux.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"no process {pid}")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -57,7 +57,7 @@ def samples(minutes: float, mb_h: float, cache_mb_h: float = 0.0) -> list[Sample
     return [
         Sample(
             at_s=float(at_s),
-            rss_mb=100 + (mb_h + cache_mb_h) * at_s / 3600,
+            heap_mb=100 + (mb_h + cache_mb_h) * at_s / 3600,
             cache_mb=cache_mb_h * at_s / 3600,
             cpu_s=at_s * 0.8,
             descriptors=50,
@@ -90,7 +90,7 @@ def test_a_worker_that_stays_as_it_was() -> None:
     outcome = judge(Plan(seconds=1200, load=0.8), samples(20, 1.0, 90.0), intervals(20), facts())
     assert outcome.ok
     assert outcome.growth_mb_h == pytest.approx(1.0)
-    assert outcome.rss_mb_h == pytest.approx(91.0)  # the cache may grow until it is full
+    assert outcome.heap_mb_h == pytest.approx(91.0)  # the cache may grow until it is full
     assert (outcome.load, outcome.gc_share) == (0.8, 0.001)
 
 

@@ -112,7 +112,7 @@ class CacheStep:
                 return
             if visit.route.slice_bytes and await self._slicer.answer(visit):
                 return
-            flight = self._flights.find(key, time())
+            flight = self._flights.find(key, visit.exchange.headers, time())
             if flight is None:
                 break
             await asyncio.shield(flight.settled)
@@ -125,7 +125,7 @@ class CacheStep:
                 self._filler.failed(visit, entry, flight.silent)
                 return
             rounds += flight.in_vain
-            if not flight.stored and not (flight.in_vain and rounds < _ROUNDS):
+            if not flight.stored and not (flight.leaves_hope(visit.exchange.headers) and rounds < _ROUNDS):
                 break
         if visit.exchange.stream.gone:  # who has left while waiting asks for nothing any more
             self._outcome.done(visit.exchange, LEFT, 0, BYPASS)

@@ -451,8 +451,11 @@ class Filler:
 
     def _refused(self, visit: Visit, refused: Refused, reader: ResponseReader, flight: Flight) -> None:
         """Nothing of a response is kept: nobody needs to wait for the next one, if that is its nature."""
-        if refused.for_all and reader.status < 500:  # an origin in trouble is not what it is
-            self._flights.mark(flight.key, time())
+        flight.whose = refused.whose
+        if (
+            refused.for_all or refused.whose
+        ) and reader.status < 500:  # an origin in trouble is not what it is
+            self._flights.mark(flight.key, time(), refused.whose)
         flight.in_vain = not refused.for_all
         self._flights.land(flight)
         self._forget_refused(visit, reader, refused)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from atoll.edge.keeping import Draft
+from atoll.edge.keeping import OF_ONE_USER, Draft
 from atoll.edge.spool import Spool
 from atoll.errors import RemoteError
-from atoll.http.fields import CacheControl, Headers
+from atoll.http.fields import CacheControl, Headers, get
 
 MARK_S: Final = 10.0
 """How long requests for what could not be stored go to the origin side by side."""
@@ -72,12 +72,17 @@ def for_anybody(cc: CacheControl, lifetime_s: float) -> bool:
     return not cc.no_cache and (lifetime_s > 0 or cc.public)
 
 
+def _mark_of(key: bytes, whose: bytes) -> bytes:
+    return key + b"\0" + whose if whose else key
+
+
 class Flight:
     """A fetch for a key. Who waits for `settled` finds a `draft` and its `spool`, or `stored`, or neither.
 
     `began_epoch` is what this worker had dropped when it was asked for. `in_vain`: nothing came, or what may
     not be kept because of what the one who asked had said, and another may have more luck; unless there was
-    no answer in time, for which `silent` stands.
+    no answer in time, for which `silent` stands. `whose`: a field of the request kept it from being for
+    others, and whoever sends one has no more luck.
     """
 
     __slots__ = (
@@ -91,6 +96,7 @@ class Flight:
         "silent",
         "spool",
         "stored",
+        "whose",
     )
 
     def __init__(self, key: bytes, asked: Headers) -> None:
@@ -103,6 +109,7 @@ class Flight:
         self.began_epoch = 0
         self.silent: RemoteError | None = None
         self.in_vain = False
+        self.whose = b""
         self.stored = False
 
     def share(self, draft: Draft, spool: Spool, selection: bytes, began_epoch: int) -> None:
@@ -114,6 +121,10 @@ class Flight:
     def is_by(self, headers: Headers) -> bool:
         """Whether a request with these fields is by the same user, as far as fields say."""
         return identity(headers) == identity(self._asked)
+
+    def leaves_hope(self, headers: Headers) -> bool:
+        """Whether a request with these fields may share what the next one who asks gets."""
+        return self.in_vain and not (self.whose and get(headers, self.whose) is not None)
 
     def settle(self) -> None:
         """No more is going to be known than now."""
@@ -128,10 +139,15 @@ class Flights:
         self._under_way: dict[bytes, Flight] = {}
         self._marks: dict[bytes, float] = {}  # key → until when (seconds); the oldest mark first
 
-    def find(self, key: bytes, now_s: float) -> Flight | None:
-        """A fetch that is worth waiting for."""
+    def find(self, key: bytes, headers: Headers, now_s: float) -> Flight | None:
+        """A fetch that is worth waiting for, for a request with these fields."""
         flight = self._under_way.get(key)
-        return None if flight is None or self.marked(key, now_s) else flight
+        if flight is None or self.marked(key, now_s):
+            return None
+        for name, _ in headers:
+            if name in OF_ONE_USER and self.marked(_mark_of(key, name), now_s):
+                return None
+        return flight
 
     def begin(self, key: bytes, asked: Headers) -> Flight:
         """A new fetch for a request with the fields `asked`; the first one for its key is found by others."""
@@ -149,8 +165,9 @@ class Flights:
             del self._under_way[flight.key]
         flight.settle()
 
-    def mark(self, key: bytes, now_s: float) -> None:
-        """What is fetched for `key` is for nobody else."""
+    def mark(self, key: bytes, now_s: float, whose: bytes = b"") -> None:
+        """What is fetched for `key` is for nobody else, if the request has a field `whose`."""
+        key = _mark_of(key, whose)
         self._marks.pop(key, None)
         self._marks[key] = now_s + MARK_S
         if len(self._marks) > MAX_MARKS:

@@ -70,11 +70,19 @@ class Draft(NamedTuple):
         )
 
 
+OF_ONE_USER: Final = frozenset((b"authorization", b"cookie"))
+"""Fields of requests whose responses may be refused for them; the reason is the field's name."""
+
+
 class Refused(NamedTuple):
-    """A response that is not stored, why, and whether it is so whoever asks."""
+    """A response that is not stored, why, and whether it is so whoever asks.
+
+    `whose` names the field of a request that has it refused: nobody who sends one gets what may be stored.
+    """
 
     reason: str
     for_all: bool
+    whose: bytes = b""
 
 
 def judge(
@@ -89,7 +97,9 @@ def judge(
         anybody = rules.storability(
             asked.method, [], status, headers, cc, target=asked.primary, partial=partial
         )
-        return Refused(verdict.reason, not anybody.store)
+        reason = verdict.reason.encode()
+        whose = reason if anybody.store and reason in OF_ONE_USER else b""
+        return Refused(verdict.reason, not anybody.store, whose)
     vary = parse_vary(get_all(headers, b"vary"))
     assert vary is not None, "`Vary: *` is not storable"
     date_s = rules.response_date_s(headers, response_time_s)

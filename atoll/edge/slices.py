@@ -120,7 +120,7 @@ class Slicer:
             entry = self._fresh(visit, index)
             if entry is not None:
                 return entry, False
-            flight = self._flights.find(key, time())
+            flight = self._flights.find(key, visit.exchange.headers, time())
             if flight is None:
                 break
             await asyncio.shield(flight.settled)

@@ -132,7 +132,7 @@ def test_who_has_a_response_confirmed_does_not_make_it_his_own() -> None:
     assert isinstance(draft, Draft)
     known = stranger._replace(headers=[(b"cookie", b"id=1")])
     assert isinstance(renewed(known, draft.entry(b""), [modified], 2.0), Draft)
-    assert judge(known, 200, [modified], 1.0) == Refused("cookie", for_all=False)
+    assert judge(known, 200, [modified], 1.0) == Refused("cookie", False, b"cookie")
 
 
 # --- variants

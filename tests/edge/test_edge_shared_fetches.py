@@ -79,7 +79,7 @@ async def test_credentials_that_may_be_stored_are_asked_about_all_the_same(world
 
 
 async def test_one_users_requests_share_a_fetch(world: World) -> None:
-    world.origin.answer = greeting()  # type: ignore[assignment]
+    world.origin.answer = greeting(b"Cache-Control: max-age=0")  # type: ignore[assignment]
     other_browser = (ALICE, b"User-Agent: another", b"Referer: /elsewhere")
     answers = await at_once(world, (ALICE,), other_browser, (ALICE,))
     assert {answer.body for answer in answers} == {b"hello session=alice"}
@@ -94,12 +94,22 @@ async def test_what_is_for_all_is_fetched_once(world: World, said: bytes) -> Non
     assert len(world.origin.asked) == 1
 
 
-async def test_users_do_not_queue_for_each_others_pages(world: World) -> None:
-    world.origin.answer = greeting()  # type: ignore[assignment]
-    await at_once(world, (ALICE,), (BOB,))
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        (b"Cache-Control: max-age=0", b"Cookie"),
+        (b"Vary: Accept", b"Cookie"),
+        (b"Cache-Control: max-age=60", b"Authorization"),
+    ],
+)
+async def test_users_do_not_queue_for_each_others_pages(world: World, said: bytes, field: bytes) -> None:
+    world.origin.answer = greeting(said)  # type: ignore[assignment]
+    await at_once(world, (field + b": session=a",), (field + b": session=b",))
     asked = len(world.origin.asked)
     world.origin.hold = asyncio.Event()
-    users = [asyncio.ensure_future(world.ask(get(b"/account", b"Cookie: session=%d" % n))) for n in range(8)]
+    users = [
+        asyncio.ensure_future(world.ask(get(b"/account", b"%b: session=%d" % (field, n)))) for n in range(8)
+    ]
     await world.origin.until_asked(asked + 8)  # all at once: none of them waits for another's answer
     world.origin.hold.set()
     bodies = [answer.body for answer in await asyncio.gather(*users)]

@@ -34,6 +34,7 @@ import msgspec
 
 from atoll.control.certificates import ensure_authority, issue
 from atoll.errors import AtollError
+from atoll.node.listeners import free_port
 from bench.tools import cache_folder
 
 MODULE: Final = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1"
@@ -116,7 +117,7 @@ class Pebble:
         (folder / "key.pem").write_bytes(key)
         (folder / "cert.pem").write_bytes(b"-----BEGIN CERTIFICATE-----" + certificate)
         self.ca = folder / "own/ca.pem"
-        port, self._manage = _free_port(), _free_port()
+        port, self._manage = free_port(0), free_port(0)
         self.directory = f"https://localhost:{port}/dir"
         config = {
             "listenAddress": f"127.0.0.1:{port}",
@@ -124,7 +125,7 @@ class Pebble:
             "certificate": str(folder / "cert.pem"),
             "privateKey": str(folder / "key.pem"),
             "httpPort": http_port,
-            "tlsPort": _free_port(),
+            "tlsPort": free_port(0),
             "keyAlgorithm": "ecdsa",
             "retryAfter": {"authz": 1, "order": 1},
             "profiles": {"default": {"description": "the usual", "validityPeriod": 7_776_000}},
@@ -160,12 +161,6 @@ class Pebble:
         """End it."""
         self._process.terminate()
         self._process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
 
 
 class Command:

@@ -26,10 +26,11 @@ import msgspec
 from atoll.config.spec import OriginSpec, RouteSpec, Snapshot
 from atoll.control.certificates import ensure_leaves
 from atoll.errors import AtollError
+from atoll.node.listeners import free_port
 from bench import machine, tools, wstest
 from bench.haproxy import HAProxy
 from bench.machine import LOAD_CORE, SERVER_CORE, Machine
-from bench.targets import AtollEdge, edge_snapshot, free_port, wait_listening
+from bench.targets import AtollEdge, edge_snapshot, wait_listening
 from bench.tools import Tool
 from bench.wstest import Verdict
 
@@ -77,7 +78,7 @@ class Nginx:
 
     def __init__(self, tool: Tool, folder: Path, origin_port: int) -> None:
         folder.mkdir()
-        self.http_port = free_port()
+        self.http_port = free_port(0)
         config, log = folder / "nginx.conf", folder / "nginx.log"
         config.write_text(_NGINX.format(folder=folder, origin=origin_port, http=self.http_port))
         argv = [str(tool.path), "-p", str(folder), "-e", str(folder / "nginx-start.log"), "-c", str(config)]
@@ -103,7 +104,7 @@ def snapshot(origin_port: int) -> Snapshot:
 
 def bridge(folder: Path, port: int, stack: ExitStack) -> int:
     """The port of a bridge to HTTP/2 on `port`."""
-    listen, log = free_port(), folder / f"bridge-{port}.log"
+    listen, log = free_port(0), folder / f"bridge-{port}.log"
     argv = [sys.executable, "-m", "bench.websocket_bridge", str(port), str(listen)]
     process: subprocess.Popen[bytes] = machine.start(LOAD_CORE, argv, log)
     stack.callback(machine.stop, process)

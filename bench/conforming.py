@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
-from bench.targets import free_port, wait_listening
+from bench.targets import wait_listening
 from bench.tools import Tool
 from bench.varnish import Varnish
 
@@ -49,7 +50,7 @@ class ConformingNginx:
 
     def __init__(self, tool: Tool, folder: Path, origin_port: int) -> None:
         folder.mkdir()
-        self.http_port = free_port()
+        self.http_port = free_port(0)
         config, log = folder / "nginx.conf", folder / "nginx.log"
         config.write_text(_NGINX.format(folder=folder, origin=origin_port, http=self.http_port))
         argv = [str(tool.path), "-p", str(folder), "-e", str(folder / "nginx-start.log"), "-c", str(config)]

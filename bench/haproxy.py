@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
-from bench.targets import CACHE_BYTES, free_port, wait_listening
+from bench.targets import CACHE_BYTES, wait_listening
 from bench.tools import Tool
 
 _MIB: Final = 1024 * 1024
@@ -59,7 +60,7 @@ class HAProxy:
         self, tool: Tool, folder: Path, origin_port: int, pem: Path, cache_bytes: int = CACHE_BYTES
     ) -> None:
         folder.mkdir()
-        self.http_port, self.https_port, self.h2c_port = free_port(), free_port(), free_port()
+        self.http_port, self.https_port, self.h2c_port = free_port(0), free_port(0), free_port(0)
         config = folder / "haproxy.cfg"
         mib = min(_MOST_MIB, cache_bytes // _MIB)
         config.write_text(

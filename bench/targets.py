@@ -35,6 +35,7 @@ from atoll.config.spec import (
 )
 from atoll.control.certificates import ensure_leaves
 from atoll.errors import AtollError
+from atoll.node.listeners import free_port
 from atoll.node.role import FDS_VARIABLE, READY_VARIABLE, ROLE_VARIABLE, RoleConfig
 from bench import machine
 from bench.machine import LOAD_CORE, SERVER_CORE
@@ -221,7 +222,7 @@ class Nginx:
         self, tool: Tool, folder: Path, origin_port: int, pem: Path, cache_bytes: int = CACHE_BYTES
     ) -> None:
         folder.mkdir()
-        self.http_port, self.https_port, self.h2c_port = free_port(), free_port(), free_port()
+        self.http_port, self.https_port, self.h2c_port = free_port(0), free_port(0), free_port(0)
         config = folder / "nginx.conf"
         _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
         config.write_text(
@@ -269,12 +270,6 @@ def listen() -> socket.socket:
     sock.bind((_LOOPBACK, 0))
     sock.listen(4096)
     return sock
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.create_server((_LOOPBACK, 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def _await_ready(pipe: int, what: str, log: Path) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from atoll.errors import AtollError
+from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
-from bench.targets import CACHE_BYTES, free_port, wait_listening
+from bench.targets import CACHE_BYTES, wait_listening
 from bench.tools import Tool
 
 _RUNROOT: Final = """prefix: {folder}
@@ -63,7 +64,7 @@ class TrafficServer:
     def __init__(
         self, tool: Tool, folder: Path, origin_port: int, pem: Path, cache_bytes: int = CACHE_BYTES
     ) -> None:
-        self.http_port, self.https_port = free_port(), free_port()
+        self.http_port, self.https_port = free_port(0), free_port(0)
         for name in ("etc", "var", "log", "cache"):
             (folder / name).mkdir(parents=True)
         root = tool.root or Path("/")

@@ -13,9 +13,10 @@ from time import monotonic, sleep
 from typing import Final
 
 from atoll.errors import AtollError
+from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
-from bench.targets import CACHE_BYTES, free_port, wait_listening
+from bench.targets import CACHE_BYTES, wait_listening
 from bench.tools import Tool
 
 COMPILERS: Final = ("gcc", "cc")
@@ -51,7 +52,7 @@ class Varnish:
         if not any(shutil.which(name) for name in COMPILERS):
             raise AtollError("Varnish needs a C compiler for its configuration", hint="apt-get install gcc")
         folder.mkdir()
-        self.http_port = self.h2c_port = free_port()
+        self.http_port = self.h2c_port = free_port(0)
         (folder / "bench.vcl").write_text(_VCL.format(origin=origin_port))
         daemon, log = tools["varnishd"], folder / "varnish.log"
         self._processes = [

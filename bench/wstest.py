@@ -18,9 +18,10 @@ from typing import Final
 import msgspec
 
 from atoll.errors import AtollError
+from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import LOAD_CORE
-from bench.targets import free_port, wait_listening
+from bench.targets import wait_listening
 
 PACKAGE: Final = "autobahntestsuite==25.10.1"
 QUICK: Final = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
@@ -93,7 +94,7 @@ class EchoServer:
     """`bench.websocket_echo`: the suite has nothing against it, and it cares for no host."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+        self.port = free_port(0)
         log = folder / "echo.log"
         argv = [sys.executable, "-m", "bench.websocket_echo", str(self.port)]
         self._process = machine.start(LOAD_CORE, argv, log)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,9 @@ import psutil
 from atoll.errors import AtollError
 
 BACKLOG: Final = 4096
-_TRIES: Final = 20  # of ports that the kernel chooses for TCP and that may be taken for UDP
+_TRIES: Final = 20  # of ports that may be taken, for TCP or for UDP
+_REGISTERED: Final = range(20_000, 49_152)  # of the User Ports (RFC 6335 §6), those with few assignments
+_EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _IP_PMTUDISC_PROBE: Final = 3  # linux/in.h: do not fragment, and leave the size to us
 _PROBE_MTU: Final = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
 
@@ -112,13 +115,27 @@ def free_ports(preferred: Iterable[tuple[str, int]]) -> list[int]:
 
 
 def _listen_somewhere(address: str, port: int, held: contextlib.ExitStack) -> int:
-    """A port that is free for TCP and for UDP: HTTPS has both (RFC 9114 §3.1)."""
-    for candidate in (port, *[0] * _TRIES):
+    """A port that is free for TCP and for UDP: HTTPS has both (RFC 9114 §3.1).
+
+    Those that the kernel gives to outgoing connections come last: whoever wants the port later, or again
+    after a restart, might find it taken by one that lasts.
+    """
+    kept = ephemeral_ports()
+    settled = [p for p in random.sample(_REGISTERED, _TRIES) if p not in kept]
+    for candidate in (*((port,) if port else ()), *settled, *[0] * _TRIES):
         with contextlib.suppress(OSError):
             tcp = held.enter_context(listen_tcp(address, candidate))
             held.enter_context(bind_udp(address, port_of(tcp)))
             return port_of(tcp)
     raise OSError(errno.EADDRINUSE, f"no port of {address} is free")
+
+
+def ephemeral_ports() -> range:
+    """What the system takes for the near end of outgoing connections (RFC 6056 §2.1)."""
+    with contextlib.suppress(OSError, ValueError):
+        low, high = map(int, _EPHEMERAL.read_text().split())
+        return range(low, high + 1)
+    return range(49_152, 65_536)  # as IANA has it
 
 
 def port_of(sock: socket.socket) -> int:

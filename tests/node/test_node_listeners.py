@@ -58,3 +58,7 @@ def test_a_free_port_is_kept_and_a_taken_one_moves() -> None:
         moved = listeners.free_port(port_of(taken))
         assert moved != port_of(taken)
     assert listeners.free_port(moved) == moved
+
+
+def test_a_free_port_is_none_of_those_that_outgoing_connections_have() -> None:
+    assert listeners.free_port(0) not in listeners.ephemeral_ports()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+
+from atoll.node.listeners import free_port
 
 _CONFIG = """
 listen: "127.0.0.1:{port}"
@@ -17,19 +18,11 @@ authorization {{ user: atoll, password: secret }}
 """
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 class NatsServer:
     """A NATS server with JetStream in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._port = free_port()
+        self._port = free_port(0)
         self._config = folder / "nats.conf"
         self._log = folder / "nats.log"
         self._config.write_text(_CONFIG.format(port=self._port, store=folder / "jetstream"))

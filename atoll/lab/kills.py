@@ -79,6 +79,7 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     process: str
     whole_ms: float  # until nothing was wrong with the network
+    cut_off: int  # large objects that were being stored, and whose readers saw it
     requests: int
     wrong: int
     stale: int
@@ -230,11 +231,11 @@ class _Experiment:
         dead_s = monotonic()  # who asked until then may have asked the one that died
         await asyncio.to_thread(self._network.until_whole, target, pid)
         whole_ms = (monotonic() - killed_s) * 1000
-        await asyncio.gather(*writing)
+        cut_off = sum(bool(got.error) for got in await asyncio.gather(*writing))
         await self._read_again(reader, tally, target.pop, paths)
         reader.close()
         await asyncio.sleep(SETTLE_S)
-        return self._judge(target, tally, dead_s, whole_ms)
+        return self._judge(target, tally, dead_s, whole_ms, cut_off)
 
     async def _read_again(self, reader: Reader, tally: Tally, pop: str, paths: Sequence[str]) -> None:
         """What was being stored has to be what it should be, once the PoP serves again."""
@@ -243,7 +244,9 @@ class _Experiment:
             if not got.error:
                 self._watch.judge(tally, pop, path, got, (0, 0.0), False)
 
-    def _judge(self, target: Target, tally: Tally, dead_s: float, whole_ms: float) -> Kill:
+    def _judge(
+        self, target: Target, tally: Tally, dead_s: float, whole_ms: float, cut_off: int
+    ) -> Kill:
         causes: Counter[str] = Counter()
         for failure in tally.failures:
             cause = cause_of(failure, target, dead_s, self._scene.shield)
@@ -255,6 +258,7 @@ class _Experiment:
             kind=target.kind,
             process=target.process,
             whole_ms=round(whole_ms, 1),
+            cut_off=cut_off,
             requests=tally.requests,
             wrong=tally.wrong,
             stale=tally.stale,

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.real
 
 def test_nobody_is_served_what_has_been_purged(network: LiveNetwork) -> None:
     done = network.run("lab", "purge", "--trials", "5", "--rate", "60", "--json")
+    assert done.stdout, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["evidence"] == []
     assert {trial["kind"] for trial in outcome["trials"]} == {"url", "tag", "prefix", "host", "all"}
@@ -30,6 +31,7 @@ def test_softly_neither(network: LiveNetwork) -> None:
 def test_strict_routes_stay_current_where_nothing_is_heard(network: LiveNetwork) -> None:
     cut_off = ("--partition", "nrt", "--restart")
     done = network.run("lab", "purge", "--trials", "2", "--rate", "40", *cut_off, "--json")
+    assert done.stdout, done.stderr
     outcome = json.loads(done.stdout)
     lapsed, gone, restarted = outcome["trials"]
     assert [trial["partition"] for trial in outcome["trials"]] == ["lapses", "gone", "restarted"]

@@ -53,7 +53,9 @@ async def test_everything_goes_on_as_the_code_on_disk(network: LiveNetwork) -> N
     left_alone = others | {name for name in before if name.startswith(("origin-", "gateway"))}
     assert kept == supervisors | left_alone
     assert set(steps) == before.keys() - left_alone
-    assert all(info.state == "ready" and info.restarts == 0 for info in after.values())
+    assert {name for name, info in after.items() if info.state != "ready"} == set()
+    restarted = {name for name, info in after.items() if info.restarts > before[name].restarts}
+    assert restarted == set()  # nobody has died of it
     assert all(after[name].uptime_s < monotonic() - began_s for name in supervisors)
     assert network.run("status").returncode == 0
 

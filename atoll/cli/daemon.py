@@ -17,6 +17,7 @@ import msgspec
 from atoll.config.paths import Paths
 from atoll.errors import AtollError
 from atoll.node import lock
+from atoll.node.code import compile_ahead
 from atoll.node.folders import make_folders
 from atoll.node.logs import open_log
 from atoll.node.role import READY_VARIABLE, ROLE_VARIABLE, RoleConfig
@@ -36,6 +37,7 @@ def start(paths: Paths, options: dict[str, str]) -> None:
         role="network", home=str(paths.home), run=str(paths.run), token=str(paths.token), options=options
     )
     make_folders(paths)
+    compile_ahead()
     reading, writing = os.pipe()
     log = open_log(paths.logs / "network.log")
     env = {**os.environ, ROLE_VARIABLE: msgspec.json.encode(config).decode(), READY_VARIABLE: str(writing)}

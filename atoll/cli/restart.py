@@ -22,6 +22,7 @@ from atoll.cli.stages import STAGES, waiting_for
 from atoll.config.paths import Paths, resolve
 from atoll.errors import AtollError
 from atoll.node import lock
+from atoll.node.code import compile_ahead
 from atoll.wire import frames
 from atoll.wire.messages import (
     AnycastStatus,
@@ -159,6 +160,7 @@ def restart(
         if not as_json:
             say(f"{step.name} restarted ({step.ms:.0f} ms)")
 
+    compile_ahead()
     asyncio.run(_restart(paths, pops, roles, whole, grace_s, tell))
     _until_settled(paths)
     if as_json:

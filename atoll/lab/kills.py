@@ -244,9 +244,7 @@ class _Experiment:
             if not got.error:
                 self._watch.judge(tally, pop, path, got, (0, 0.0), False)
 
-    def _judge(
-        self, target: Target, tally: Tally, dead_s: float, whole_ms: float, cut_off: int
-    ) -> Kill:
+    def _judge(self, target: Target, tally: Tally, dead_s: float, whole_ms: float, cut_off: int) -> Kill:
         causes: Counter[str] = Counter()
         for failure in tally.failures:
             cause = cause_of(failure, target, dead_s, self._scene.shield)

@@ -5,6 +5,7 @@ A process says it as of its start: what is on disk may be newer by then.
 
 from __future__ import annotations
 
+import compileall
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,15 @@ from typing import Final
 import atoll
 
 _DIGEST_BYTES: Final = 4
+
+
+def compile_ahead(folder: Path | None = None) -> None:
+    """Compile the package, as far as that is to be done; where it may not be written it stays as it is.
+
+    A process that takes the place of a dead one starts in half the time then, wherever the system or the
+    user has Python write no bytecode by itself.
+    """
+    compileall.compile_dir(folder or Path(atoll.__file__).parent, quiet=2)
 
 
 def code_version(folder: Path | None = None) -> str:

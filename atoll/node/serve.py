@@ -33,6 +33,7 @@ from atoll.errors import AtollError
 from atoll.http.accept import Listener
 from atoll.http.tls import server_context
 from atoll.node import edge_watch, serve_worker
+from atoll.node.code import compile_ahead
 from atoll.node.edge import snapshot_file
 from atoll.node.listeners import listen_unix
 from atoll.node.nats import write_private
@@ -73,6 +74,7 @@ class Server:
         self._say = say
         self._started_s = monotonic()
         _check_files(plan)
+        compile_ahead()
         self._sockets = WorkerSockets(plan)
         self._admin_socket = listen_admin(plan.admin) if plan.admin else None
         self._pop = local_pop(plan, self._sockets.https_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic, sleep
 from typing import Final
 
 import click
@@ -14,6 +15,7 @@ from atoll.config.purge import Kind
 from atoll.control.answers import PopAction, ProcessKill, Purge
 from atoll.errors import AtollError
 from atoll.lab import purge as purges
+from atoll.wire.messages import ProcessInfo
 
 MIXED: Final = "mixed"
 _COLUMNS: Final = (">trial", "purged", "partition", ">ack ms", ">requests", ">checked", ">stale", ">failed")
@@ -79,14 +81,23 @@ def purge(
             silent_s = pop_of(client, pop).heard_s
             return silent_s if silent_s is not None else float("inf")
 
-        def kill_worker(pop: str) -> None:
+        def worker(pop: str) -> ProcessInfo:
+            return next(process for process in pop_of(client, pop).processes if process.name == "edge-0")
+
+        def replace_worker(pop: str) -> None:
+            before = worker(pop)
             client.post(f"/v1/processes/{pop}/edge-0/kill", ProcessKill)
+            deadline_s = monotonic() + purges.LONGEST_RESTART_S
+            while (now := worker(pop)).pid == before.pid or now.state != "ready":
+                if monotonic() > deadline_s:
+                    raise AtollError(f"{pop}'s worker does not come back", f"see `atoll logs {pop}-edge-0`")
+                sleep(0.01)
 
         def forgive(pop: str) -> None:
             client.post(f"/v1/pops/{pop}/start", PopAction)
             until_whole(client)
 
-        network = purges.Network(order, agent_pid, heard_s, kill_worker, forgive)
+        network = purges.Network(order, agent_pid, heard_s, replace_worker, forgive)
         chosen = purges.KINDS if kind == MIXED else tuple(name for name in purges.KINDS if name == kind)
         plan = purges.Plan(
             trials=trials, rate=rate, kinds=chosen, soft=soft, partition=partition, restart=restart, seed=seed

@@ -93,6 +93,8 @@ def _unreached(rows: Iterable[CatchmentRow]) -> Iterator[str]:
 def _about_agent(pop: Pop, specs: Specs) -> Iterator[str]:
     if pop.heard_s is None or pop.heard_s > SILENT_AFTER_S:
         yield f"{pop.code}'s agent is silent"
+    elif any(process.name == "agent" and process.uptime_s < pop.heard_s for process in pop.processes):
+        yield f"{pop.code}'s agent has said nothing since it started"  # it was the one before
     elif pop.seq is None:
         return
     elif pop.store not in ("", specs.store):

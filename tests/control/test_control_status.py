@@ -70,6 +70,10 @@ def test_nothing_is_wrong() -> None:
         ({"seq": 12}, "lhr serves seq 12, the store is at 7: was the store replaced?"),
         ({"heard_s": None}, "lhr's agent is silent"),
         ({"heard_s": 60.0}, "lhr's agent is silent"),
+        (
+            {"heard_s": 0.9, "processes": (ProcessInfo(name="agent", pid=2, state="ready", uptime_s=0.5),)},
+            "lhr's agent has said nothing since it started",
+        ),
         ({"anycast": None}, "lhr's anycast role does not answer"),
     ],
 )

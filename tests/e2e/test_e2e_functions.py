@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from time import monotonic
@@ -74,7 +75,8 @@ async def test_the_ab_example_keeps_users_where_they_were(network: LiveNetwork) 
             assert again.headers["x-experiment-variant"] == wanted
             pages[wanted] = again.text
         assert pages["A"] != pages["B"]
-        assert first.text == pages[variant]
+        clock = re.compile(r"\d\d:\d\d:\d\d")
+        assert clock.sub("", first.text) == clock.sub("", pages[variant])
     finally:
         network.ask("delete", "ab-test")
 

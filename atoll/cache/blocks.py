@@ -16,13 +16,18 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
 BLOCK: Final = 256 * 1024
 FOLDERS: Final = 256
+TRUST_S: Final = 60.0
+"""How long a block that was whole is taken to be, where its bytes go to the network without a look."""
+
 _RUN: Final = 16  # blocks read at once
+_MAX_CHECKED: Final = 16_384  # files
 
 
 class TornBody(OSError):
@@ -41,14 +46,45 @@ def cost_of(length: int) -> int:
     return -(-(length + 8 * blocks) // 4096) * 4096 + 4096
 
 
+class Checked:
+    """Which blocks of which files were found whole a moment ago. A file is written once, and by one name."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Path, tuple[int, float]] = {}  # blocks, a bit each, and until when (monotonic)
+
+    def blocks(self, path: Path, now_s: float) -> int:
+        """Those of a file that need no look, a bit each."""
+        blocks, until_s = self._marks.get(path, (0, 0.0))
+        return blocks if until_s > now_s else 0
+
+    def add(self, path: Path, blocks: int, now_s: float) -> None:
+        """These have been looked at; trust ends for all of a file at once."""
+        known, until_s = self._marks.pop(path, (0, 0.0))
+        if until_s <= now_s:
+            known, until_s = 0, now_s + TRUST_S
+        self._marks[path] = (known | blocks, until_s)
+        if len(self._marks) > _MAX_CHECKED:
+            del self._marks[next(iter(self._marks))]
+
+
 class StoredBody:
     """One long body, open: it can be read for as long as this exists, even when it is evicted meanwhile."""
 
-    def __init__(self, fd: int, length: int, sums: tuple[int, ...], on_torn: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        length: int,
+        sums: tuple[int, ...],
+        on_torn: Callable[[], None],
+        path: Path,
+        checked: Checked,
+    ) -> None:
         self.length = length
         self._fd = fd
         self._sums = sums
         self._on_torn = on_torn
+        self._path = path
+        self._checked = checked
         self._last: tuple[int, bytes] | None = None  # the block read last: small reads in a row are usual
 
     def __len__(self) -> int:
@@ -80,6 +116,26 @@ class StoredBody:
         pieces[0] = pieces[0][start - first * BLOCK :]
         pieces[-1] = pieces[-1][: end - last * BLOCK]
         return b"".join(pieces)
+
+    def file(self, start: int, end: int) -> int:
+        """A descriptor from which whoever needs no look at them may have the bytes `start` to before `end`.
+
+        Their blocks are checked unless they were within `TRUST_S`: what is damaged on the disk in between,
+        and read again from there, is found out later.
+
+        Raises:
+            TornBody: they are not what was stored; the record is dropped.
+            OSError: the disk failed.
+        """
+        first, stop = start // BLOCK, -(-min(end, self.length) // BLOCK)
+        now_s = monotonic()
+        known = self._checked.blocks(self._path, now_s)
+        missing = [number for number in range(first, stop) if not known >> number & 1]
+        for number in missing:
+            self._check(number, os.pread(self._fd, min(BLOCK, self.length - number * BLOCK), number * BLOCK))
+        if missing:
+            self._checked.add(self._path, sum(1 << number for number in missing), now_s)
+        return self._fd
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The body from `start` to before `end` in pieces of up to one block; raises what `read` does."""
@@ -116,7 +172,9 @@ class StoredBody:
             raise TornBody(f"block {number} of a stored body is damaged")
 
 
-def open_body(path: Path, length: int, index_check: int, on_torn: Callable[[], None]) -> StoredBody | None:
+def open_body(
+    path: Path, length: int, index_check: int, on_torn: Callable[[], None], checked: Checked
+) -> StoredBody | None:
     """The body in the file `path`; None when that is not what was written.
 
     Raises:
@@ -127,7 +185,7 @@ def open_body(path: Path, length: int, index_check: int, on_torn: Callable[[], N
     if sums is None:
         os.close(fd)
         return None
-    return StoredBody(fd, length, sums, on_torn)
+    return StoredBody(fd, length, sums, on_torn, path, checked)
 
 
 def _sums(fd: int, length: int, index_check: int) -> tuple[int, ...] | None:

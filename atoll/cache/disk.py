@@ -23,7 +23,7 @@ import lmdb
 import msgspec
 
 from atoll.cache import changes, purge_disk
-from atoll.cache.blocks import StoredBody, open_body, path_of
+from atoll.cache.blocks import Checked, StoredBody, open_body, path_of
 from atoll.cache.disk_stats import Stats
 from atoll.cache.index import Busy
 from atoll.cache.keys import vary_key
@@ -87,6 +87,7 @@ class DiskStore:
         self.max_inline = min(MAX_INLINE, capacity // 256)
         self.log = log
         self.counts = Stats(capacity=capacity)
+        self._checked = Checked()
         self._sweep = Sweep()
         self._paused_until_s = 0.0
         self._condemned: dict[tuple[bytes, bytes], int] = {}
@@ -213,7 +214,7 @@ class DiskStore:
         if not head.in_file:
             return decode_body(data, head)
         path = path_of(parts.claim.bodies, ref.file)
-        return open_body(path, head.body_length, head.body_check, Torn(self, url, ref))
+        return open_body(path, head.body_length, head.body_check, Torn(self, url, ref), self._checked)
 
     def _drop_lost(self, parts: Parts, url: bytes, refs: list[Ref]) -> None:
         """Records that the index still points to and whose segment or file is not there."""

@@ -51,6 +51,9 @@ class LargeContent(Protocol):
     def read(self, start: int, end: int) -> bytes:
         """The bytes from `start` to before `end`; raises `OSError` when they are not what was stored."""
 
+    def file(self, start: int, end: int) -> int:
+        """A descriptor that has the bytes `start` to before `end` where they are; raises as `read` does."""
+
 
 class Dependant(Protocol):
     """What has been made of an entry, and holds on to it."""

@@ -15,6 +15,7 @@ from atoll.edge.relay import writable
 from atoll.edge.spool import Spool
 from atoll.http.exchange import Stream
 from atoll.http.fields import Headers
+from atoll.http.file_pipe import PIECE, FilePipe
 
 BLOCK: Final = 256 * 1024
 """Bytes read at a time from a file, and written at a time to a client that may be slow."""
@@ -52,6 +53,16 @@ class InFile:
         """See `Content`."""
         for start in range(span.start, span.end, BLOCK):
             yield self._data.read(start, min(start + BLOCK, span.end))
+
+    async def pipe(self, stream: Stream, pipe: FilePipe, span: Span) -> int:
+        """Send a span past this; the bytes of it that have been sent. Raises what `blocks` raises."""
+        before = pipe.sent
+        for start in range(span.start, span.end, PIECE):
+            end = min(start + PIECE, span.end)
+            await pipe.send(self._data.file(start, end), start, end)
+            if stream.gone:
+                break
+        return pipe.sent - before
 
 
 class InParts:
@@ -124,6 +135,11 @@ async def as_it_comes(stream: Stream, plan: Plan, headers: Headers, content: Con
             if isinstance(piece, bytes):
                 stream.write(piece)
                 size += len(piece)
+                continue
+            if isinstance(content, InFile) and (pipe := stream.file_pipe()) is not None:
+                size += await content.pipe(stream, pipe, piece)
+                if stream.gone:
+                    return size
                 continue
             async with aclosing(content.blocks(piece)) as blocks:
                 async for block in blocks:

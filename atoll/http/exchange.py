@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from atoll.http.fields import Headers
+from atoll.http.file_pipe import FilePipe
 from atoll.http.limits import Limits
 from atoll.http.render import field_lines, status_line
 from atoll.http.tls import ClientCertificate
@@ -80,6 +81,9 @@ class Stream(Protocol):
 
     def write(self, data: bytes) -> None:
         """A piece of the body."""
+
+    def file_pipe(self) -> FilePipe | None:
+        """How the body that has been announced may come from a file; None where it has to be written."""
 
     def finish(self, trailers: Headers | None = None) -> None:
         """The body is complete. `trailers` are left out where the client does not take any."""

@@ -16,6 +16,7 @@ from typing import cast
 import httptools
 
 from atoll.http.exchange import App, ConnectionInfo, Exchange, RequestBody
+from atoll.http.file_pipe import FilePipe
 from atoll.http.h1_reader import RequestReader
 from atoll.http.h1_request import Refused
 from atoll.http.h1_stream import CLOSE, H1Stream
@@ -44,6 +45,7 @@ class H1Connection(RequestReader, asyncio.Protocol):
         self._held = b""  # read, but not parsed while enough requests wait
         self._starting = False
         self._outflow = Outflow()
+        self._pipe: FilePipe | None = None
         self._half_closed = False
         self._last_word = b""
 
@@ -89,6 +91,7 @@ class H1Connection(RequestReader, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        self._close_pipe()
         if self._exchange is not None and self._exchange.body is not None:
             self._exchange.body.fail()
         if self._raw_body is not None:
@@ -120,6 +123,23 @@ class H1Connection(RequestReader, asyncio.Protocol):
     def served(self) -> int:
         """See `Guarded`."""
         return self._served
+
+    def file_pipe(self, stream: H1Stream) -> FilePipe | None:
+        """One for the rest of a response whose head has been written; None where bytes are encrypted.
+
+        From here to its end the transport says at once when it has something to send, and when no more.
+        """
+        if self.transport.get_extra_info("ssl_object") is not None:
+            return None
+        if self._pipe is None:
+            self.transport.set_write_buffer_limits(0)
+            self._pipe = FilePipe(self.transport, stream)
+        return self._pipe
+
+    def _close_pipe(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
     def held(self) -> int:
         """See `Guarded`."""
@@ -153,7 +173,7 @@ class H1Connection(RequestReader, asyncio.Protocol):
         quiet_s = now_s - self.last_activity_s
         limits = self.app.limits
         reading_head = self._in_message and self._exchange is None and not self._inflow.paused
-        if self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, limits.body_timeout_s):
+        if self._stuck(now_s):
             self.transport.abort()  # the client does not read; `close` would wait for it for ever
         elif self._refused_s:
             if now_s - self._refused_s > self._linger_s or quiet_s > _LINGER_S:
@@ -167,6 +187,13 @@ class H1Connection(RequestReader, asyncio.Protocol):
             self._refuse(408, "head timeout")
         elif self._in_message and self._exchange is not None:
             self._check_upload(self._exchange, quiet_s, now_s)
+
+    def _stuck(self, now_s: float) -> bool:
+        """Whether what is written waits for a client that takes nothing."""
+        patience_s, pipe = self.app.limits.body_timeout_s, self._pipe
+        if pipe is not None and pipe.waits:
+            return self._outflow.stuck(1, now_s, patience_s, pipe.sent)
+        return self._outflow.stuck(self.transport.get_write_buffer_size(), now_s, patience_s)
 
     def _check_upload(self, exchange: Exchange, quiet_s: float, now_s: float) -> None:
         """End a request whose body drips in; once it is answered, both sides may take their time."""
@@ -300,6 +327,9 @@ class H1Connection(RequestReader, asyncio.Protocol):
         """`stream` has written its last byte: close, or go on with the next one."""
         self._current = None
         self.last_activity_s = time()
+        if self._pipe is not None:
+            self._close_pipe()
+            self.transport.set_write_buffer_limits()
         body = stream.exchange.body if stream.exchange is not None else None
         if self._last_word and keep_alive and not self._queue:
             self.transport.write(self._last_word)

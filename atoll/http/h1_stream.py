@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from atoll.http.exchange import Exchange, PreparedHead
 from atoll.http.fields import Headers
+from atoll.http.file_pipe import FilePipe
 from atoll.http.render import body_allowed, field_lines, field_prefix, status_line
 from atoll.http.trailers import allowed_trailers
 
@@ -152,6 +153,21 @@ class H1Stream:
             data = data[: self._remaining]
             self._remaining -= len(data)
             self._put(data)
+
+    def file_pipe(self) -> FilePipe | None:
+        """See `Stream.file_pipe`. Not where bytes are encrypted, or not counted."""
+        if self.gone or self._chunked or not self._remaining:
+            return None
+        pipe = self._connection.file_pipe(self)
+        if pipe is not None:
+            self._flush()
+        return pipe
+
+    def piped(self, count: int) -> None:
+        """So many bytes of the body have gone past this."""
+        self._connection.last_activity_s = time()
+        if self._remaining is not None:
+            self._remaining -= count
 
     def finish(self, trailers: Headers | None = None) -> None:
         """See `Stream.finish`. A body shorter than announced closes the connection."""

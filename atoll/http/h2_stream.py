@@ -137,6 +137,9 @@ class H2Stream:
         self._guard(self._stream.send_data, data)
         self._connection.flush()
 
+    def file_pipe(self) -> None:
+        """See `Stream.file_pipe`. Every byte goes into a frame."""
+
     def finish(self, trailers: Headers | None = None) -> None:
         """See `Stream.finish`. A head with nothing behind it ends its stream, as gRPC wants it."""
         if self.gone:

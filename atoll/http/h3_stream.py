@@ -110,6 +110,9 @@ class H3Stream:
             self._send(data_frame_head(len(data)))
             self._send(data)
 
+    def file_pipe(self) -> None:
+        """See `Stream.file_pipe`. Every byte goes into a frame."""
+
     def finish(self, trailers: Headers | None = None) -> None:
         """See `Stream.finish`."""
         if self.gone:

@@ -104,7 +104,7 @@ def _show(outcome: soaking.Result) -> None:
     growth = "unknown" if outcome.growth_mb_h is None else f"{outcome.growth_mb_h:+.1f} MB/h"
     drift = "unknown" if outcome.p99_drift is None else f"×{outcome.p99_drift:.2f}"
     say(
-        f"memory besides the cache {growth}; p99 {drift}; garbage collection {outcome.gc_share:.3%} of the "
+        f"memory {growth}; p99 {drift}; garbage collection {outcome.gc_share:.3%} of the "
         f"time, {outcome.gc_longest_ms:.1f} ms at the longest"
     )
     verdict = "ok" if outcome.ok else f"not ok: {'; '.join(outcome.complaints)}"

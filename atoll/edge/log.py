@@ -27,7 +27,9 @@ LEFT: Final = 499
 """A status in the log only, as other proxies write it: the client left before there was an answer."""
 
 _FLUSH_S: Final = 0.25
-_MAX_PENDING: Final = 60_000  # pieces; three a record
+_MAX_PENDING: Final = (
+    3_000  # pieces; three a record: their lines stay in the processor's cache, and nobody waits
+)
 _MAX_FILE: Final = 64 * 1024 * 1024
 _MAX_WAITING: Final = 1024 * 1024  # bytes that a slow reader has not taken: beyond, records are lost
 _PIECE: Final = select.PIPE_BUF  # what a pipe with room takes as a whole, and from several writers unmixed

@@ -4,8 +4,9 @@ One PoP's worker gets a share of what it can do: its CPU time for a request of t
 the load is so many requests a second that it is busy for that share of the time. Requests are due at a fixed
 rate, whatever became of those before, and their latency counts from when they were due.
 
-Memory that the cache fills is meant to grow until the cache is full. What may not grow is the rest: the
-verdict is on anonymous memory without what the store says it holds, fitted after the warm-up.
+Memory that the cache fills is meant to grow until the cache is full, which ends the warm-up. What may not
+grow after that is anonymous memory, each minute's least; in a run too short to fill the cache, what there is
+besides it is judged.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ from atoll.wire import frames
 from atoll.wire.messages import EdgeStats, GetEdgeStats
 
 SCENARIO: Final = "soak"
-CALIBRATION_S: Final = 8.0
+CALIBRATION_S: Final = 5.0
 CALIBRATION_RATE: Final = 100.0
+CALIBRATIONS: Final = 4
 SAMPLE_S: Final = 2.0
 INTERVAL_S: Final = 10.0
 PURGE_S: Final = 1.0
 SLOW_READERS: Final = 4
 WARM_UP_SHARE: Final = 0.2
+FULL: Final = 0.97  # of the most that a cache holds
 MOST_UNDER_WAY: Final = 128
 GROWTH_MB_H: Final = 8.0  # of memory besides the cache, above which the verdict is bad
 DRIFT: Final = 1.5  # of the p99, above which it is
@@ -85,8 +88,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     purges: int
     latency_ms: dict[str, float]
     p99_drift: float | None  # the last third's p99 as a multiple of the first's
-    heap_mb_h: float | None  # fitted after the warm-up
-    growth_mb_h: float | None  # the same without what the cache holds
+    full_after_s: float | None  # until the cache held what it can; None if it never did
+    growth_mb_h: float | None  # of memory from then on, or besides what the cache holds
     gc_share: float  # of the time
     gc_longest_ms: float
     descriptors: tuple[int, int]  # at the warm-up's end, and the highest
@@ -263,11 +266,20 @@ class _Soak:
         return self._result(load, rate, cpu_s)
 
     async def _calibrate(self) -> float:
-        """CPU seconds of the worker for a request of the mix, everything asked for once before."""
-        await _Load(self._mix).run(CALIBRATION_RATE, CALIBRATION_S / 2)
+        """CPU seconds of the worker for a request of the mix, at about the rate that follows from it.
+
+        A worker with little to do takes more for each: it sleeps and wakes for every one.
+        """
+        rate = CALIBRATION_RATE
+        for _ in range(CALIBRATIONS):
+            cpu_s = await self._cpu_of_one(rate)
+            rate = self._plan.load / cpu_s
+        return cpu_s
+
+    async def _cpu_of_one(self, rate: float) -> float:
         load = _Load(self._mix)
         before = usage(self._worker.pid).cpu_s
-        await load.run(CALIBRATION_RATE, CALIBRATION_S)
+        await load.run(rate, CALIBRATION_S)
         took_s = usage(self._worker.pid).cpu_s - before
         if not load.requests or took_s <= 0:
             raise AtollError("the worker has done nothing", f"is {self._worker.pop}/edge-0 up?")
@@ -351,13 +363,16 @@ def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], 
     """
     if len(samples) < 2:
         raise AtollError("too short to say anything", "more --minutes")
-    from_s = plan.seconds * WARM_UP_SHARE
+    full_s = _full_s(samples)
+    from_s = max(plan.seconds * WARM_UP_SHARE, full_s or 0.0)
     warm = [sample for sample in samples if sample.at_s >= from_s] or list(samples[-1:])
     steady = [interval for interval in intervals if interval.at_s >= from_s]
     first, last = samples[0], samples[-1]
     elapsed_s = last.at_s - first.at_s
     long_enough = warm[-1].at_s - warm[0].at_s >= _LEAST_SLOPE_S
-    growth = soak_fit.slope([(s.at_s / 3600, s.heap_mb - s.cache_mb) for s in warm])
+    besides = 0.0 if full_s is not None else 1.0  # how much of what the cache holds is left aside
+    growth = soak_fit.slope(soak_fit.floors([(s.at_s, s.heap_mb - besides * s.cache_mb) for s in warm]))
+    growth = growth * 3600 if growth is not None else None
     p99_drift = soak_fit.drift([interval.p99_ms for interval in steady])
     complaints = list(_complaints(facts, growth if long_enough else None, p99_drift))
     return Result(
@@ -373,7 +388,7 @@ def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], 
         purges=facts.purges,
         latency_ms=facts.latency_ms,
         p99_drift=_rounded(p99_drift),
-        heap_mb_h=_rounded(soak_fit.slope([(s.at_s / 3600, s.heap_mb) for s in warm])),
+        full_after_s=full_s,
         growth_mb_h=_rounded(growth),
         gc_share=round((last.gc_s - first.gc_s) / elapsed_s, 5),
         gc_longest_ms=facts.gc_longest_ms,
@@ -386,10 +401,17 @@ def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], 
     )
 
 
+def _full_s(samples: Sequence[Sample]) -> float | None:
+    """When the cache had nearly all that it holds in the end; None if that was too late to tell."""
+    enough = FULL * max(sample.cache_mb for sample in samples)
+    at_s = next(sample.at_s for sample in samples if sample.cache_mb >= enough)
+    return at_s if at_s <= samples[-1].at_s / 2 else None
+
+
 def _complaints(facts: Facts, growth_mb_h: float | None, p99_drift: float | None) -> list[str]:
     found = [f"{count} times {error}" for error, count in facts.errors.items()]
     if growth_mb_h is not None and growth_mb_h > GROWTH_MB_H:
-        found.append(f"memory besides the cache grows by {growth_mb_h:.1f} MB an hour")
+        found.append(f"memory grows by {growth_mb_h:.1f} MB an hour")
     if p99_drift is not None and p99_drift > DRIFT:
         found.append(f"the p99 has become {p99_drift:.2f} times what it was")
     return found

@@ -22,6 +22,16 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
 
 
+def floors(points: Sequence[tuple[float, float]], width: float = 60.0) -> list[tuple[float, float]]:
+    """The lowest point of each `width` of the first coordinate: what is there at all times."""
+    lowest: dict[int, tuple[float, float]] = {}
+    for point in points:
+        place = int(point[0] // width)
+        if place not in lowest or point[1] < lowest[place][1]:
+            lowest[place] = point
+    return list(lowest.values())
+
+
 def drift(values: Sequence[float]) -> float | None:
     """The last third's median as a multiple of the first third's; None of fewer than three values."""
     third = len(values) // 3

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from hypothesis import given
@@ -90,8 +91,21 @@ def test_a_worker_that_stays_as_it_was() -> None:
     outcome = judge(Plan(seconds=1200, load=0.8), samples(20, 1.0, 90.0), intervals(20), facts())
     assert outcome.ok
     assert outcome.growth_mb_h == pytest.approx(1.0)
-    assert outcome.heap_mb_h == pytest.approx(91.0)  # the cache may grow until it is full
+    assert outcome.full_after_s is None  # and may grow until it is
     assert (outcome.load, outcome.gc_share) == (0.8, 0.001)
+
+
+def test_a_cache_that_is_full_ends_the_warm_up() -> None:
+    whole = samples(60, 2.0)
+    for index, sample in enumerate(whole):
+        filled = min(256.0, sample.at_s / 2)
+        burst = 80.0 if index % 7 == 3 else 0.0  # what passes through is no growth
+        whole[index] = msgspec.structs.replace(
+            sample, cache_mb=filled, heap_mb=sample.heap_mb + 1.4 * filled + burst
+        )
+    outcome = judge(Plan(seconds=3600, load=0.8), whole, intervals(60), facts())
+    assert outcome.full_after_s == pytest.approx(500.0)
+    assert outcome.growth_mb_h == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize(

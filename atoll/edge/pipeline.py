@@ -45,7 +45,7 @@ from atoll.edge.tier import Tier
 from atoll.edge.tier_app import TierApp, TierOutcome
 from atoll.edge.tunnel import Tunnels
 from atoll.errors import RemoteError
-from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, RequestBody
+from atoll.http.exchange import ConnectionInfo, Exchange, HotEntry, PreparedHead, RequestBody
 from atoll.http.fields import Headers
 from atoll.http.guard import Guard
 from atoll.http.limits import Limits
@@ -57,6 +57,7 @@ _log = logging.getLogger("atoll.edge")
 _HOT_SHARE: Final = 4  # known requests take this part of the store's size beside it
 # A request that carries one of these is never answered from prepared bytes.
 _NOT_HOT: Final = frozenset((b"range", b"cache-control", b"pragma", b"authorization"))
+_CONDITIONS: Final = frozenset((b"if-none-match", b"if-modified-since"))
 
 
 class Counters(msgspec.Struct):
@@ -342,13 +343,15 @@ class Edge:
         most = MAX_BODY if exchange.stream.protocol == "HTTP/1.1" else MAX_FRAMED
         if entry.status != 200 or len(entry.body) > most or entry.partial is not None:
             return False
-        if rules.not_modified(exchange.headers, entry.headers, entry.status):
-            return False
+        conditional = False
         for name, _ in exchange.headers:
             if name in _NOT_HOT:
                 return False
+            conditional = conditional or name in _CONDITIONS
+        if conditional and rules.not_modified(exchange.headers, entry.headers, entry.status):
+            return False
         framed = exchange.stream.protocol != "HTTP/1.1"
-        hot, fields = self._prepare(exchange, entry, framed)
+        hot, head = self._prepare(exchange, entry, framed)
         table.add(exchange.raw, hot)
         now_s = time()
         if framed:
@@ -357,18 +360,19 @@ class Edge:
                 return False
             exchange.stream.respond(200, *prepared)
         else:
-            exchange.stream.respond(200, [*fields, *hot.changing(now_s)], hot.body)
+            exchange.stream.respond_prepared(head, hot.changing(now_s), hot.body)
         self.counters.hits += 1
         self.record(exchange.conn, hot.log_tail)
         return True
 
-    def _prepare(self, exchange: Exchange, entry: Entry, h2: bool) -> tuple[Hot, Headers]:
+    def _prepare(self, exchange: Exchange, entry: Entry, h2: bool) -> tuple[Hot, PreparedHead]:
         kept = without_verdict(entry.headers)
         *fields, (_, member) = finish_headers(kept, self.pop_bytes, HIT, b"atoll-" + self.pop_bytes)
         fields = [*amended_fields(exchange.stream, fields), *exchange.conn.announced]
-        head = record_head(b"GET", exchange.authority, exchange.target)
-        tail = record_tail(head, entry.status, len(entry.body), HIT, 0.0)
-        return Hot(entry, member, fields, tail, self.store.log, h2=h2), fields
+        record = record_head(b"GET", exchange.authority, exchange.target)
+        tail = record_tail(record, entry.status, len(entry.body), HIT, 0.0)
+        head = PreparedHead(entry.status, fields)
+        return Hot(entry, member, head, tail, self.store.log, h2=h2), head
 
     # --- connections
 

@@ -41,10 +41,8 @@ def field_prefix(name: bytes) -> bytes:
 
 def field_lines(headers: Headers) -> bytes:
     """All field lines, without the empty line that ends a head."""
-    parts: list[bytes] = []
-    for name, value in headers:
-        parts += (field_prefix(name), value, b"\r\n")
-    return b"".join(parts)
+    known = _names.get
+    return b"".join([(known(name) or field_prefix(name)) + value + b"\r\n" for name, value in headers])
 
 
 def body_allowed(method: bytes, status: int) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atoll.cache.store import Entry, Store
 from atoll.edge.hot import Hot, HotTable, key_size
-from atoll.http.exchange import ConnectionInfo, Stream
+from atoll.http.exchange import ConnectionInfo, PreparedHead, Stream
 from atoll.http.fields import CacheControl, Headers
 
 
@@ -69,7 +69,10 @@ def test_what_leaves_the_store_is_not_held_by_the_table() -> None:
         lifetime_s=60.0, initial_age_s=0.0, cc=CacheControl(), vary=(),
     )  # fmt: skip
     store.put(b"https://a/", [], entry)
-    table, hots = HotTable(100_000), [Hot(entry, b"atoll-x", [], b"", store.log) for _ in range(3)]
+    table, hots = (
+        HotTable(100_000),
+        [Hot(entry, b"atoll-x", PreparedHead(200, []), b"", store.log) for _ in range(3)],
+    )
     for number, hot in enumerate(hots):
         table.add(b"%d" % number, hot)
     table.add(b"0", hots[1])  # in the place of another

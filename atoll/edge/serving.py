@@ -62,6 +62,7 @@ class InFile:
             await pipe.send(self._data.file(start, end), start, end)
             if stream.gone:
                 break
+            await asyncio.sleep(0)
         return pipe.sent - before
 
 

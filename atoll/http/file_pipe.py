@@ -13,8 +13,10 @@ import socket
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-PIECE: Final = 1024 * 1024
-"""Bytes that go in one call: others have their turn in between."""
+PIECE: Final = 4 * 1024 * 1024
+"""Bytes that are asked for at a time."""
+
+_TURN: Final = 1024 * 1024  # bytes that are sent at a time: others have their turn in between
 
 
 class Drain(Protocol):
@@ -43,6 +45,9 @@ class FilePipe:
         self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._socket = os.dup(cast(socket.socket, transport.get_extra_info("socket")).fileno())
+        self._file = -1
+        self._at = self._end = 0  # of it
+        self._failure: OSError | None = None
         self.waits = False  # the client takes no more for now
         self.sent = 0
 
@@ -62,29 +67,49 @@ class FilePipe:
         """
         while self._stream.congested() and not self._stream.gone:
             await self._until(self._stream.on_drained)
-        while start < end and not self._stream.gone and self._socket >= 0:
-            try:
-                count = os.sendfile(self._socket, fd, start, min(PIECE, end - start))
-            except (BlockingIOError, InterruptedError):
-                await self._room()
-                continue
-            except (BrokenPipeError, ConnectionError):
-                return  # the transport finds out by itself
-            if not count:
-                raise OSError("a file ends before what it should hold")
-            start += count
-            self.sent += count
-            self._stream.piped(count)
-            await asyncio.sleep(0)
-
-    async def _room(self) -> None:
+        self._file, self._at, self._end = fd, start, end
+        if self._stream.gone or self._move():
+            return
         self.waits = True
         try:
-            await self._until(lambda wake: self._loop.add_writer(self._socket, wake))
+            await self._until(self._when_there_is_room)
         finally:
             self.waits = False
             if self._socket >= 0:
                 self._loop.remove_writer(self._socket)
+        if self._failure is not None:
+            raise self._failure
+
+    def _when_there_is_room(self, wake: Callable[[], None]) -> None:
+        """Send on as the client takes it; a coroutine that woke up each time would cost more than sending."""
+
+        def move() -> None:
+            try:
+                done = self._move()
+            except OSError as failure:
+                self._failure = failure
+                done = True
+            if done:
+                wake()
+
+        self._loop.add_writer(self._socket, move)
+
+    def _move(self) -> bool:
+        """Send what the socket takes. Whether that was all, or all that can be."""
+        if self._socket < 0:
+            return True
+        try:
+            count = os.sendfile(self._socket, self._file, self._at, min(_TURN, self._end - self._at))
+        except (BlockingIOError, InterruptedError):
+            return False
+        except (BrokenPipeError, ConnectionError):
+            return True  # the transport finds out by itself
+        if not count:
+            raise OSError("a file ends before what it should hold")
+        self._at += count
+        self.sent += count
+        self._stream.piped(count)
+        return self._at >= self._end
 
     async def _until(self, tell: Callable[[Callable[[], None]], object]) -> None:
         """Wait until what `tell` is given is called, or the client leaves."""

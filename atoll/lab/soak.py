@@ -1,7 +1,8 @@
 """Does a worker stay as it was? Mixed load for a long time, and what the worker takes meanwhile.
 
 One PoP's worker gets a share of what it can do: its CPU time for a request of the mix is measured first, and
-the load is so many requests a second that it is busy for that share of the time. Requests are due at a fixed
+the load is so many requests a second that it is busy for that share of the time, corrected during the first
+minutes. Requests are due at a fixed
 rate, whatever became of those before, and their latency counts from when they were due.
 
 Memory that the cache fills is meant to grow until the cache is full, which ends the warm-up. What may not
@@ -41,6 +42,8 @@ INTERVAL_S: Final = 10.0
 PURGE_S: Final = 1.0
 SLOW_READERS: Final = 4
 WARM_UP_SHARE: Final = 0.2
+STEER_S: Final = 15.0
+STEP: Final = 1.25
 FULL: Final = 0.97  # of the most that a cache holds
 MOST_UNDER_WAY: Final = 128
 GROWTH_MB_H: Final = 8.0  # of memory besides the cache, above which the verdict is bad
@@ -82,7 +85,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     wanted_load: float
     load: float  # that the worker had: CPU seconds per second
     cpu_us_per_request: float  # as calibrated
-    rate: float  # requests a second that were due
+    rate: float  # requests a second that were due in the end
     requests: int
     held_back: int  # due, but too many were under way
     purges: int
@@ -175,6 +178,7 @@ class _Load:
         self._mix = mix
         self._tasks: set[asyncio.Task[None]] = set()
         self.errors: Counter[str] = Counter()
+        self.rate = 0.0  # requests a second that are due
         self.requests = 0
         self.held_back = 0
         self.whole_us = Histogram()
@@ -182,7 +186,8 @@ class _Load:
         self.interval_errors = 0
 
     async def run(self, rate: float, seconds: float) -> None:
-        """Ask `rate` times a second for so long, and wait for the answers."""
+        """Ask `rate` times a second for so long, and wait for the answers. It may be changed meanwhile."""
+        self.rate = rate
         began_s = monotonic()
         due_s = began_s
         while due_s - began_s < seconds:
@@ -190,7 +195,7 @@ class _Load:
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             self._ask(due_s)
-            due_s += 1 / rate
+            due_s += 1 / self.rate
         await asyncio.gather(*self._tasks)
 
     def _ask(self, due_s: float) -> None:
@@ -263,7 +268,7 @@ class _Soak:
             for task in (asking, *behind):
                 task.cancel()
             await asyncio.gather(asking, *behind, return_exceptions=True)
-        return self._result(load, rate, cpu_s)
+        return self._result(load, cpu_s)
 
     async def _calibrate(self) -> float:
         """CPU seconds of the worker for a request of the mix, at about the rate that follows from it.
@@ -289,11 +294,14 @@ class _Soak:
 
     async def _look(self, load: _Load, progress: Callable[[Sample], None]) -> None:
         began_s = monotonic()
-        closed_s = 0.0
+        closed_s = steered_s = 0.0
         while True:
             at_s = monotonic() - began_s
             self._samples.append(await self._sample(at_s))
             progress(self._samples[-1])
+            if at_s < WARM_UP_SHARE * self._plan.seconds and at_s - steered_s >= STEER_S:
+                load.rate = steered(load.rate, self._plan.load, self._samples, steered_s)
+                steered_s = at_s
             if at_s - closed_s >= INTERVAL_S:
                 self._intervals.append(load.interval(at_s))
                 closed_s = at_s
@@ -320,7 +328,7 @@ class _Soak:
             gc_s=round(stats.gc_s, 4),
         )
 
-    def _result(self, load: _Load, rate: float, cpu_s: float) -> Result:
+    def _result(self, load: _Load, cpu_s: float) -> Result:
         whole = load.whole_us
         return judge(
             self._plan,
@@ -328,7 +336,7 @@ class _Soak:
             self._intervals,
             Facts(
                 pop=self._worker.pop,
-                rate=round(rate, 1),
+                rate=round(load.rate, 1),
                 cpu_us_per_request=round(cpu_s * 1e6, 1),
                 requests=load.requests,
                 held_back=load.held_back,
@@ -353,6 +361,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     gc_longest_ms: float
     errors: dict[str, int]
     latency_ms: dict[str, float]
+
+
+def steered(rate: float, wanted_load: float, samples: Sequence[Sample], since_s: float) -> float:
+    """The rate that brings the worker nearer to what is wanted, given what it took `since_s`; by steps.
+
+    What a request costs changes while caches fill, and with how many come at a time.
+    """
+    recent = [sample for sample in samples if sample.at_s >= since_s]
+    elapsed_s = recent[-1].at_s - recent[0].at_s if recent else 0.0
+    load = (recent[-1].cpu_s - recent[0].cpu_s) / elapsed_s if elapsed_s else 0.0
+    if load <= 0:
+        return rate
+    return rate * min(STEP, max(1 / STEP, wanted_load / load))
 
 
 def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], facts: Facts) -> Result:

@@ -18,7 +18,7 @@ from atoll.errors import AtollError
 from atoll.lab import soak_mix
 from atoll.lab.content import content
 from atoll.lab.lab_origin import Answer, Door, LabOrigin
-from atoll.lab.soak import GROWTH_MB_H, Facts, Interval, Plan, Sample, judge
+from atoll.lab.soak import GROWTH_MB_H, Facts, Interval, Plan, Sample, judge, steered
 from atoll.lab.soak_fit import drift, slope, sparkline
 from atoll.lab.soak_mix import ROOT, SHARES, Mix, Place
 from atoll.lab.watch import Ledger
@@ -123,6 +123,14 @@ def test_what_it_may_not_do(
     outcome = judge(plan, samples(20, growth), intervals(20, p99_last_ms), facts(**errors))
     assert not outcome.ok
     assert any(complaint in text for text in outcome.complaints)
+
+
+def test_a_worker_that_has_too_little_to_do_gets_more() -> None:
+    half_busy = [msgspec.structs.replace(s, cpu_s=s.at_s * 0.5) for s in samples(5, 0.0)]
+    assert steered(100.0, 0.8, half_busy, 0.0) == pytest.approx(125.0)  # by steps
+    assert steered(100.0, 0.55, half_busy, 100.0) == pytest.approx(110.0)
+    assert steered(100.0, 0.1, half_busy, 0.0) == pytest.approx(80.0)
+    assert steered(100.0, 0.8, [], 0.0) == 100.0
 
 
 def test_a_short_run_says_nothing_of_growth() -> None:

@@ -143,6 +143,39 @@ def disk(objects: int, folder: Path | None, as_json: bool) -> None:
         print_table(*module.table(costs))
 
 
+@bench.command("open")
+@click.option("--objects", default=1_000_000, show_default=True, type=click.IntRange(1000, 10_000_000))
+@click.option(
+    "--load", "share", default=0.6, show_default=True, type=click.FloatRange(0.05, 0.95), help="Of the core."
+)
+@click.option("--seconds", default=60.0, show_default=True, type=SECONDS, help="Of the measurement.")
+@click.option(
+    "--handshakes", default=500.0, show_default=True, type=click.FloatRange(1, 5000), help="TLS, a second."
+)
+@click.option(
+    "--readers", default=10_000, show_default=True, type=click.IntRange(1, 19_000), help="Slow ones."
+)
+@json_option
+def open_loop(
+    objects: int, share: float, seconds: float, handshakes: float, readers: int, as_json: bool
+) -> None:
+    """Latency at a load that does not wait for answers, with TLS handshakes, slow readers and purges.
+
+    \b
+    Example:
+      atoll bench open --objects 100000 --readers 1000 --seconds 20
+    """
+    module = load("open")
+    options = module.Options(
+        objects=objects, load=share, seconds=seconds, handshakes=handshakes, readers=readers
+    )
+    outcome = module.run(options, say)
+    if as_json:
+        print_json(outcome)
+    else:
+        print_table(*module.table(outcome))
+
+
 @bench.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of each metric.")
 @click.option("--seconds", default=2.0, show_default=True, type=SECONDS, help="Of a round.")

@@ -24,7 +24,7 @@ import msgspec
 MINUTE_S: Final = 60.0
 
 HEADROOM: Final = 0.95
-"""The share of a suppress threshold that we use. 30 s of a half life of 15 min are 2.3 %; kept is twice that."""
+"""The share of a suppress threshold that we use. In 30 s 2.3 % decay (half life 15 min); kept: twice."""
 
 
 class Change(Enum):

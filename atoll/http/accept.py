@@ -20,7 +20,7 @@ from atoll.errors import AtollError, RemoteError
 from atoll.http import proxy_protocol
 from atoll.http.client_hello import MAX_HELLO, server_name
 from atoll.http.exchange import App, ConnectionInfo
-from atoll.http.guard import Guard
+from atoll.http.guard import LOOPBACK, Guard
 from atoll.http.h1 import H1Connection
 from atoll.http.h2 import H2Connection
 from atoll.http.h2_parting import PartingH2
@@ -28,7 +28,6 @@ from atoll.http.tls import CertificateStore, TlsCounts, client_certificate
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _PEEK: Final = 536  # the longest PROXY v2 header we take (16 + 216, with TLVs to spare)
-LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
 _FIRST_PAUSE_S: Final = 0.005
 _LONGEST_PAUSE_S: Final = 0.1
 _BATCH: Final = 64  # connections accepted in one turn of the loop

@@ -42,11 +42,14 @@ class Crowd:
 
     def enter(self, who: bytes) -> bool:
         """Whether `who` may have another connection; if so, it has."""
-        count = self._connected.get(who, 0)
-        if self._most_connections and count >= self._most_connections:
+        if self.full(who):
             return False
-        self._connected[who] = count + 1
+        self._connected[who] = self._connected.get(who, 0) + 1
         return True
+
+    def full(self, who: bytes) -> bool:
+        """Whether `who` has as many connections as it may."""
+        return 0 < self._most_connections <= self._connected.get(who, 0)
 
     def leave(self, who: bytes) -> None:
         """A connection of `who` has ended."""

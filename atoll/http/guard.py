@@ -15,6 +15,9 @@ from typing import Final, Protocol
 from atoll.http.crowd import Crowd, party
 from atoll.http.limits import Limits
 
+LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
+"""Addresses of proxies on this machine: who is behind them is not told apart."""
+
 _LOOK_S: Final = 1.0
 _RELIEF: Final = 0.8  # of the limit: where shedding ends
 TOO_EAGER: Final = 429
@@ -64,6 +67,12 @@ class Guard:
             self.turned_away += 1
             return None
         return who
+
+    def full(self, ip: str) -> bool:
+        """Whether an address has as many connections as it may; another attempt counts as turned away."""
+        full = self._crowd.full(party(ip))
+        self.turned_away += full
+        return full
 
     def leave(self, who: bytes) -> None:
         """It has ended without ever being `opened`."""

@@ -102,6 +102,7 @@ class H3Connection:
         self._requests = 0
         self._resets = 0
         self._goaway = False
+        self._turned: Refusal | None = None
         self._due: asyncio.TimerHandle | None = None  # of the last word, when the first has been said
 
     # --- transport
@@ -134,6 +135,25 @@ class H3Connection:
             return
         self.quic.close(error_code=code, reason_phrase=reason)
         self._carrier.want_flush(self)
+
+    @property
+    def served(self) -> int:
+        """See `Guarded`."""
+        return self._requests
+
+    def held(self) -> int:
+        """See `Guarded`."""
+        return self._backlog + self._fresh + self._buffered()
+
+    def turn_away(self, status: int, reason: str) -> None:
+        """See `Guarded`."""
+        self._turned = Refusal(status, reason)
+
+    def give_up(self, status: int, reason: str) -> None:
+        """See `Guarded`. What is held is mostly what the client does not read: no word would arrive."""
+        self.app.refused(self.info, status, reason)
+        self.close(EXCESSIVE_LOAD, reason)
+        self._lose_streams()
 
     def idle(self) -> bool:
         """No request is open, and all has left."""
@@ -219,6 +239,10 @@ class H3Connection:
             # GOAWAY told the client to repeat it elsewhere; one that does not read gets no more to read.
             self.reset(stream_id, REQUEST_REJECTED)
             return
+        if self._turned is not None:
+            self._refuse(stream_id, self._turned, (b"retry-after", b"%d" % self.app.limits.retry_after_s))
+            self.part()
+            return
         self._next_stream = max(self._next_stream, stream_id + 4)
         self._requests += 1
         entry = self.app.hot(event.section)
@@ -291,10 +315,11 @@ class H3Connection:
             return True
         return False
 
-    def _refuse(self, stream_id: int, refusal: Refusal) -> None:
+    def _refuse(self, stream_id: int, refusal: Refusal, *fields: tuple[bytes, bytes]) -> None:
         self._next_stream = max(self._next_stream, stream_id + 4)
         self.app.refused(self.info, refusal.status, refusal.reason)
-        H3Stream(self, stream_id, b"GET").respond(refusal.status, _PLAIN, refusal.reason.encode() + b"\n")
+        stream = H3Stream(self, stream_id, b"GET")
+        stream.respond(refusal.status, [*_PLAIN, *fields], refusal.reason.encode() + b"\n")
         self.quic.stop_receiving(stream_id, NO_ERROR)
 
     def _on_data(self, stream: H3Stream, data: bytes, ended: bool) -> None:

@@ -35,8 +35,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from atoll.http.datagrams import Address, DatagramSender
 from atoll.http.exchange import App, ConnectionInfo
+from atoll.http.guard import LOOPBACK, Guard
 from atoll.http.h3 import H3Connection
-from atoll.http.h3_engine import NO_ERROR
+from atoll.http.h3_engine import EXCESSIVE_LOAD, NO_ERROR
 from atoll.http.h3_prepared import PreparedResponses
 from atoll.http.quic import (
     CID_BYTES,
@@ -69,9 +70,17 @@ class QuicEndpoint:
     """Every QUIC connection of a process. Like a `Listener`, it accepts until it is closed."""
 
     def __init__(
-        self, app: App, sock: socket.socket, leaves: QuicLeaves, secret: bytes, folder: Path
+        self,
+        app: App,
+        sock: socket.socket,
+        leaves: QuicLeaves,
+        secret: bytes,
+        folder: Path,
+        proxies: frozenset[str] = LOOPBACK,
     ) -> None:
         self._app = app
+        self._proxies = proxies  # who is behind those is not told apart
+        self._guard = Guard(app.limits)
         self._sock = sock
         self._folder = folder
         self._loop = asyncio.get_running_loop()
@@ -224,6 +233,8 @@ class QuicEndpoint:
             return None
         if header.packet_type != QuicPacketType.INITIAL or self.busy >= self._app.limits.connections:
             return None
+        if address[0] not in self._proxies and self._guard.full(address[0]):
+            return None
         original, retried = header.destination_cid, None
         if header.token:
             with contextlib.suppress(ValueError):
@@ -351,12 +362,20 @@ class QuicEndpoint:
         self._arriving -= 1
         self.handshakes.done += 1
         self.handshakes.resumed += resumed
+        # Only now it is known that the address is the client's own.
+        ip = connection.info.client_ip
+        who = b"" if ip in self._proxies else self._guard.enter(ip)
+        if who is None:
+            connection.close(EXCESSIVE_LOAD, "too many connections")
+        else:
+            self._guard.opened(connection, who)
 
     def ended(self, connection: H3Connection) -> None:
         """See `Carrier`."""
         if connection not in self.connections:
             return
         self.connections.remove(connection)
+        self._guard.closed(connection)
         if not connection.quic.established:
             self._arriving -= 1
             self.handshakes.failed += 1

@@ -14,6 +14,7 @@ from http3_client import Client, connected
 from atoll.control.certificates import ensure_authority, issue
 from atoll.edge.door import Door
 from atoll.http.certificates import Certificates
+from atoll.http.guard import LOOPBACK
 from atoll.http.limits import Limits
 from atoll.http.quic_endpoint import SECRET_BYTES, QuicEndpoint
 from atoll.http.quic_tls import QuicLeaves
@@ -26,8 +27,9 @@ NAMES = ("localhost", "shop.test")
 class H3World:
     """A world and its endpoints."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, proxies: frozenset[str] = LOOPBACK) -> None:
         self.world = world
+        self.proxies = proxies
         self.origin, self.edge = world.origin, world.edge
         self.leaf_folder = world.folder / "leaf"
         self.leaf_folder.mkdir()
@@ -50,7 +52,7 @@ class H3World:
         sock.setblocking(False)
         app = Door(self.edge, self.world.folder / "challenges")
         self.apps.append(app)
-        endpoint = QuicEndpoint(app, sock, leaves, SECRET, self.world.folder)
+        endpoint = QuicEndpoint(app, sock, leaves, SECRET, self.world.folder, self.proxies)
         self.endpoints.append(endpoint)
         return endpoint
 
@@ -73,10 +75,12 @@ class H3World:
 
 
 @contextlib.asynccontextmanager
-async def h3_running(limits: Limits | None = None) -> AsyncIterator[H3World]:
+async def h3_running(
+    limits: Limits | None = None, proxies: frozenset[str] = LOOPBACK
+) -> AsyncIterator[H3World]:
     """A world that runs."""
     async with running(limits) as world:
-        h3 = H3World(world)
+        h3 = H3World(world, proxies)
         try:
             yield h3
         finally:

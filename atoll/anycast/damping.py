@@ -126,8 +126,8 @@ def next_change_s(
     """The earliest time at which all of `changes` may be made at once and no set suppresses the prefix.
 
     Name what will have to follow too: a withdrawal that leaves nothing for coming back is none to be made.
-    A set that has suppressed the prefix is waited for: announcing to it meanwhile would only add. Infinity if
-    there is no such time, because the changes alone are too much.
+    A set that has suppressed the prefix is waited for if the changes would add to its penalty; what costs
+    nothing there need not wait. Infinity if there is no such time: the changes alone are too much.
     """
     earliest_s = now_s
     now = penalties(ledger, now_s, sets)
@@ -135,7 +135,9 @@ def next_change_s(
     for penalty, is_held, damping in zip(now, held, sets, strict=True):
         cost = sum(damping.cost(change) for change in changes)
         room = HEADROOM * damping.suppress - cost
-        if cost > 0.0 and room < 0.0:
+        if cost == 0.0:
+            continue
+        if room < 0.0:
             return math.inf
         bound = min(room, damping.reuse) if is_held else room
         earliest_s = max(earliest_s, now_s + decay_s(penalty, bound, damping.half_life_s))

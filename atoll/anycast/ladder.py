@@ -10,7 +10,7 @@
 One step at a time. Up when any measure has been at its high mark for `rise_s`; down when all have been at
 their low marks for `calm_s`. Shedding itself makes a site calm, so calm proves little: whoever has to step up
 again within `forget_s` of stepping down waits twice as long the next time, and so on. At most `moves` steps
-in `window_s`, in either direction. Checks that fail (`Strain.FAILING`) go to the highest step allowed at once:
+in `window_s`, either way. Checks that fail (`Strain.FAILING`) go to the highest step allowed at once:
 they have been counted by health already. A measure that is missing moves nothing.
 
 A permit that is gone takes the ladder down to `PREPEND` at once and without asking any of these limits: then

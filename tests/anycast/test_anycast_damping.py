@@ -86,7 +86,8 @@ def test_a_suppressed_route_is_back_when_the_penalty_is_below_reuse() -> None:
         ledger = charged(ledger, WITHDRAW, 0.0, (CISCO,))
     assert suppressed(ledger, 1799.0, (CISCO,)) == (True,)  # 3000 → 750 takes two half lives
     assert suppressed(ledger, 1801.0, (CISCO,)) == (False,)
-    assert next_change_s(ledger, (READVERTISE,), 10.0, (CISCO,)) == pytest.approx(1800.0)
+    assert next_change_s(ledger, (ATTRIBUTE,), 10.0, (CISCO,)) == pytest.approx(1800.0)
+    assert next_change_s(ledger, (READVERTISE,), 10.0, (CISCO,)) == 10.0  # costs nothing, so it may as well
 
 
 def test_a_second_withdrawal_waits_for_the_strictest() -> None:

@@ -37,6 +37,7 @@ from atoll.anycast.ladder import (
     climbed,
     felt,
     strain,
+    wants_permit,
 )
 from atoll.anycast.policy import Inputs as PolicyInputs
 from atoll.anycast.policy import PolicyLimits, policy
@@ -171,8 +172,8 @@ def _wishes(mine: FamilyInputs, inputs: Inputs, before: FamilyState, now_s: floa
     top = Step.WITHDRAWN if permitted(mine.sight, now_s, limits.floor) else Step.PREPEND
     moved = climbed(same, now_s, limits.ladder, steps, top)
     if same.step > top or moved is same:
-        return (_shed(mine, inputs, moved, comes_back),)
-    return (_shed(mine, inputs, moved, comes_back), _shed(mine, inputs, same, comes_back))
+        return (_shed(mine, inputs, moved, comes_back, now_s),)
+    return tuple(_shed(mine, inputs, ladder, comes_back, now_s) for ladder in (moved, same))
 
 
 def _ordered(mine: FamilyInputs, inputs: Inputs, before: FamilyState, now_s: float) -> Wish:
@@ -224,7 +225,7 @@ REASONS: Final = {
 }
 
 
-def _shed(mine: FamilyInputs, inputs: Inputs, ladder: Ladder, comes_back: bool) -> Wish:
+def _shed(mine: FamilyInputs, inputs: Inputs, ladder: Ladder, comes_back: bool, now_s: float) -> Wish:
     """What the ladder's step means in announcements."""
     limits, prefixes = inputs.limits, mine.prefixes
     kept = {Step.PARTIAL: prefixes[: max(1, len(prefixes) // 2)], Step.WITHDRAWN: ()}
@@ -237,9 +238,7 @@ def _shed(mine: FamilyInputs, inputs: Inputs, ladder: Ladder, comes_back: bool) 
         reason=REASONS[ladder.step] + (", checks fail" if ladder.strain is Strain.FAILING else ""),
         ladder=ladder,
         is_urgent=comes_back,
-        wants_permit=ladder.step > Step.PREPEND
-        or ladder.strain is Strain.FAILING
-        or (ladder.step is Step.PREPEND and ladder.strain is Strain.OVER),
+        wants_permit=wants_permit(ladder, now_s, limits.ladder),
     )
 
 

@@ -72,41 +72,43 @@ def needed(sites: int, limits: FloorLimits) -> int:
 
 
 def announcing(sight: Sight, now_s: float, limits: FloorLimits) -> int:
-    """How many other sites certainly announce everything, well or badly."""
-    return sum(
-        report.announcing and report.state in ("up", "soft") for report in _others(sight, now_s, limits)
-    )
+    """How many other sites announce everything, well or badly, and may not leave at any moment."""
+    return sum(report.state in ("up", "soft") for report in _others(sight, now_s, limits))
 
 
 def staying(sight: Sight, now_s: float, limits: FloorLimits) -> int:
-    """How many other sites would take over: healthy, not busy, and not about to leave."""
-    leases = sight.permits.leases if sight.permits is not None else ()
-    leaving = {lease.site for lease in leases if lease.until_s + limits.skew_s > now_s}
-    return sum(
-        report.announcing and report.state == "up" and not report.shedding and report.site not in leaving
-        for report in _others(sight, now_s, limits)
-    )
+    """How many of those would take over: healthy, and not busy themselves."""
+    return sum(report.state == "up" and not report.shedding for report in _others(sight, now_s, limits))
 
 
 def _others(sight: Sight, now_s: float, limits: FloorLimits) -> tuple[Report, ...]:
-    """The latest report of each other site, if that is recent. A report from the future is none."""
+    """The latest report of each other site that announces everything and holds no permit, if it is recent.
+
+    A report from the future is none.
+    """
+    leases = sight.permits.leases if sight.permits is not None else ()
+    leaving = {lease.site for lease in leases if lease.until_s + limits.skew_s > now_s}
     latest: dict[str, Report] = {}
     for report in sight.reports:
         known = latest.get(report.site)
-        if report.site != sight.site and (known is None or known.heard_s <= report.heard_s):
+        if report.site not in (sight.site, *leaving) and (known is None or known.heard_s <= report.heard_s):
             latest[report.site] = report
-    return tuple(report for report in latest.values() if 0.0 <= now_s - report.heard_s <= limits.max_age_s)
+    return tuple(
+        report
+        for report in latest.values()
+        if report.announcing and 0.0 <= now_s - report.heard_s <= limits.max_age_s
+    )
 
 
 def is_needed(sight: Sight, now_s: float, limits: FloorLimits) -> bool:
     """Whether the others alone are fewer than the floor, as far as this site knows: then it announces."""
-    return announcing(sight, now_s, limits) < needed(sight.sites, limits)
+    return sight.permits is None or announcing(sight, now_s, limits) < needed(sight.sites, limits)
 
 
 def permitted(sight: Sight, now_s: float, limits: FloorLimits) -> bool:
     """Whether this site holds a permit that it may use now."""
     if sight.permits is None or is_needed(sight, now_s, limits):
-        return False
+        return False  # also if those who hold permits left in this very moment
     return any(
         lease.site == sight.site and lease.until_s - limits.skew_s > now_s for lease in sight.permits.leases
     )

@@ -143,6 +143,17 @@ def climbed(
     return ladder
 
 
+def wants_permit(ladder: Ladder, now_s: float, limits: LadderLimits) -> bool:
+    """Whether the step that is due needs a permit, or the present one does.
+
+    Not earlier than that: the others have to hear first that this site sheds, and it that they do.
+    """
+    if ladder.strain is Strain.FAILING or ladder.step > Step.PREPEND:
+        return True
+    is_over = ladder.strain is Strain.OVER and now_s - ladder.strain_since_s >= limits.rise_s
+    return is_over and ladder.step is Step.PREPEND
+
+
 def calm_s(ladder: Ladder, limits: LadderLimits) -> float:
     """For how long all has to be calm before the next step down."""
     return limits.calm_s * float(2 ** min(ladder.relapses, limits.max_doublings))

@@ -86,8 +86,9 @@ def test_overload_prepends_asks_for_a_permit_and_goes_on_with_it() -> None:
     site = Site()
     assert site.at(0, load=BUSY) == PLAIN
     assert site.at(30, load=BUSY) == PREPENDED
-    assert site.mine.wants_permit
-    assert site.at(60, load=BUSY) == PREPENDED  # nobody has granted one
+    early = site.mine.wants_permit
+    assert site.at(60, load=BUSY) == PREPENDED
+    assert (early, site.mine.wants_permit) == (False, True)
     assert site.at(61, load=BUSY, known=sight(61, permit=True)) == PREPENDED[:1]
     assert site.at(700, load=BUSY, known=sight(700, permit=True)) == ()
     assert site.mine.ladder.step is Step.WITHDRAWN

@@ -1,0 +1,37 @@
+"""The model check of the anycast policy as a table: `python -m bench.policy_check`; about half a minute."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import Final
+
+from atoll.anycast.model_check import check
+from atoll.anycast.model_world import Setup
+
+NETWORKS: Final = ((2, 1), (2, 2), (3, 1), (3, 2), (4, 1))
+"""Sites, and how many events may happen. One event more makes about a hundred times as many worlds."""
+
+
+def main() -> int:
+    """Print a row per network; 1 if anything was found."""
+    findings = 0
+    print("sites  events   worlds   rounds  shedding  loops  shortest loop     time  findings")
+    for sites, events in NETWORKS:
+        start_s = perf_counter()
+        outcome = check(Setup(sites=sites, events=events))
+        took_s = perf_counter() - start_s
+        loop = "none" if outcome.shortest_loop_s is None else f"{outcome.shortest_loop_s:.0f} s"
+        print(
+            f"{sites:5}  {events:6}  {outcome.worlds:7}  {outcome.rounds:7}  {outcome.shedding:8}  "
+            f"{outcome.loops:5}  {loop:>13}  {took_s:5.1f} s  {len(outcome.findings):8}",
+            flush=True,
+        )
+        for finding in outcome.findings:
+            print(f"  {finding.kind}: {finding.what}", *finding.way, sep="\n    ")
+        findings += len(outcome.findings)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,7 +22,7 @@ import msgspec
 
 from atoll.anycast.damping import KNOWN, Change, Ledger, charged, suppressed
 from atoll.anycast.decision import FamilyState
-from atoll.anycast.ladder import LadderLimits
+from atoll.anycast.ladder import LadderLimits, Step
 from atoll.anycast.model_world import PREFIXES, Network, Setup, World, first_world, floor_of
 
 CameFrom = dict[World, tuple[World, str] | None]
@@ -46,7 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     is_complete: bool  # False: there are more worlds than were allowed
     loops: int = 0  # that announcements go through for ever, allowed ones included
     shortest_loop_s: float | None = None  # of those
-    shedding: int = 0  # worlds in which a site that could serve announces less than everything
+    shedding: int = 0  # worlds in which a site that could serve is away in part or whole, with a permit
     findings: tuple[Finding, ...] = ()  # the first of each kind
 
 
@@ -119,7 +119,7 @@ def _wrong(world: World, setup: Setup) -> Iterator[tuple[Kind, str]]:
 
 def _is_shedding(world: World) -> bool:
     return any(
-        state in ("up", "soft") and site.ledgers and len(site.announced) < len(PREFIXES)
+        site.ladder.step > Step.PREPEND and state in ("up", "soft")
         for site, state in zip(world.sites, world.health, strict=True)
     )
 

@@ -48,6 +48,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     sites: int = 2
     events: int = 2  # how many happen at most; every moment and order is tried
+    soft: tuple[int, ...] = ()  # sites whose checks fail from the start
     tick_s: float = 225.0  # a quarter of most half lives
     limits: DecisionLimits = DecisionLimits(
         ladder=LadderLimits(forget_s=1800.0, max_doublings=1),
@@ -69,11 +70,11 @@ class World(NamedTuple):
 
 
 def first_world(setup: Setup) -> World:
-    """All is well and quiet; every site has just begun."""
+    """All is quiet, and well but for the sites named; every site has just begun."""
     n = setup.sites
     blank = FamilyState(family="ipv4")
-    up: State = "up"
-    return World((False,) * n, (up,) * n, (False,) * n, (blank,) * n, Permits(), setup.events)
+    health = tuple[State, ...]("soft" if i in setup.soft else "up" for i in range(n))
+    return World((False,) * n, health, (False,) * n, (blank,) * n, Permits(), setup.events)
 
 
 class Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -100,6 +101,16 @@ def test_a_second_withdrawal_waits_for_the_strictest() -> None:
     assert ready_s((CISCO,)) == pytest.approx(900 * math.log2(1000 / 900))
     assert ready_s((JUNIPER,)) == pytest.approx(900 * math.log2(2000 / 850))
     assert ready_s(KNOWN) == ready_s((JUNIPER,)) > ready_s((CISCO,))
+
+
+def test_the_documented_table_is_the_codes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "anycast-policy.md").read_text()
+    for damping in KNOWN:
+        figures = (damping.withdrawal, damping.readvertisement, damping.attribute)
+        row = [damping.name, *(f"{figure:.0f}" for figure in figures)]
+        row += [f"{damping.half_life_s / 60:.0f} min", f"{damping.suppress:.0f}", f"{damping.reuse:.0f}"]
+        row.append(f"{cycle_s((WITHDRAW, READVERTISE), (damping,)) / 60:.1f} min")
+        assert f"| {' | '.join(row)} |" in page
 
 
 def test_what_is_too_much_alone_is_never_affordable() -> None:

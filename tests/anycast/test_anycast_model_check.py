@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from atoll.anycast import floor
 from atoll.anycast.ladder import Band, LadderLimits
 from atoll.anycast.model_check import Outcome, check
 from atoll.anycast.model_world import Network, Setup, first_world
@@ -33,6 +34,28 @@ def test_nothing_is_found_with_all_rules_in_force(sites: int, events: int, at_le
     assert outcome.worlds >= at_least
     assert outcome.shedding > 0  # sites did withdraw, with permits
     assert outcome.shortest_loop_s is None or outcome.shortest_loop_s >= 1200
+
+
+@pytest.mark.parametrize(("sites", "soft"), [(3, (0,)), (4, (0, 1))])
+def test_nothing_is_found_when_checks_fail_from_the_start(sites: int, soft: tuple[int, ...]) -> None:
+    outcome = check(Setup(sites=sites, events=1, soft=soft))
+    assert outcome.findings == ()
+    assert outcome.is_complete
+    assert outcome.worlds > 5000
+
+
+def test_two_who_trust_each_other_to_stay_leave_in_the_moment_a_third_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    careful = floor.announcing
+
+    def trusting(sight: floor.Sight, now_s: float, limits: floor.FloorLimits) -> int:
+        return careful(msgspec.structs.replace(sight, permits=None), now_s, limits)
+
+    monkeypatch.setattr(floor, "announcing", trusting)
+    outcome = check(Setup(sites=4, events=1, soft=(0, 1)))
+    assert found(outcome) == {"below the floor"}
+    assert outcome.findings[0].way[-1].startswith("s2 hard: s0 nothing, s1 nothing, s2 nothing")
 
 
 @pytest.mark.parametrize("sites", [2, 3])

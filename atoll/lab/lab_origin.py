@@ -32,7 +32,7 @@ CONTROL_HOST: Final = b"lab-control.localhost"
 EVERYTHING: Final = "lab"  # the tag of all that it answers, unless it is told otherwise
 MAX_ANSWERS: Final = 256
 MAX_PATHS: Final = 200_000
-"""Paths that have a version or a count; above it the lab has to be reset."""
+"""Paths that have a version, beyond which the lab has to be reset; and those that are counted."""
 
 _MAX_HEAD: Final = 32 * 1024
 _MAX_CONTROL_BODY: Final = 4 * 1024 * 1024
@@ -109,8 +109,8 @@ class LabOrigin:
         self._answers = tuple(sorted(chosen.values(), key=lambda answer: -len(answer.prefix)))
 
     def _bound(self, paths: tuple[str, ...]) -> None:
-        known = max(len(self._versions), len(self._counts))
-        if known + len(paths) > MAX_PATHS:
+        new = sum(path not in self._versions for path in paths)
+        if len(self._versions) + new > MAX_PATHS:
             raise RemoteError(f"more than {MAX_PATHS} paths", 413, "POST /reset")
 
     # --- what it says

@@ -197,25 +197,24 @@ class Upgrader:
 
 def become(module: str, handed: Handed) -> None:
     """Replace this program by `module` as it is on disk; returns if it has just been told to stop instead."""
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, _STOPS
-    )  # who tells it to stop from now on is heard by what follows
-    if _told:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        return
-    _log.info("goes on as the code on disk")
     file = _written(handed)
     kept = [file.fileno(), *handed.descriptors()]
     for fd in kept:
         os.set_inheritable(fd, True)
+    argv, env = _argv(module), {**os.environ, VARIABLE: str(file.fileno())}
+    _log.info("goes on as the code on disk")
+    # Who tells it to stop from now on is heard by what follows. A thread that has not blocked it may still take
+    # it, and nobody would hear of that: so nothing comes between the last look and the new program.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
-        os.execve(sys.executable, _argv(module), {**os.environ, VARIABLE: str(file.fileno())})  # noqa: S606
+        if not _told:
+            os.execve(sys.executable, argv, env)  # noqa: S606
     except OSError as error:
         _log.error("cannot go on as the code on disk: %s", error)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        for fd in kept:
-            os.set_inheritable(fd, False)
-        file.close()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    for fd in kept:
+        os.set_inheritable(fd, False)
+    file.close()
 
 
 def _argv(module: str) -> list[str]:

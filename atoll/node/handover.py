@@ -30,6 +30,7 @@ from atoll.node.role import ROLE_VARIABLE, RoleConfig
 from atoll.node.supervisor import SupervisedState
 
 VARIABLE: Final = "ATOLL_HANDOVER"
+STOPS_VARIABLE: Final = "ATOLL_HANDOVER_STOPS"
 REHEARSAL_VARIABLE: Final = "ATOLL_REHEARSAL"
 REHEARSAL_S: Final = 30.0
 SETTLE_S: Final = 20.0
@@ -112,6 +113,9 @@ def heed_stops(stop: Callable[[], None]) -> None:
         signal.signal(number, lambda told, _frame: _told.append(told))
         signal.siginterrupt(number, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    heard = os.environ.pop(STOPS_VARIABLE, None)
+    if heard is not None and _taken(int(heard)):
+        asyncio.get_running_loop().call_soon(stop)
 
 
 def rehearses(env: Mapping[str, str]) -> bool:
@@ -203,18 +207,38 @@ def become(module: str, handed: Handed) -> None:
         os.set_inheritable(fd, True)
     argv, env = _argv(module), {**os.environ, VARIABLE: str(file.fileno())}
     _log.info("goes on as the code on disk")
-    # Who tells it to stop from now on is heard by what follows. A thread that has not blocked it may still take
-    # it, and nobody would hear of that: so nothing comes between the last look and the new program.
+    # Who tells it to stop from now on is heard by what follows: what this thread has blocked waits for that,
+    # and what another one takes in the moments until there are none is written where the new code looks.
+    heard, hears = os.pipe()
+    os.set_blocking(hears, False)
+    os.set_inheritable(heard, True)
+    env[STOPS_VARIABLE] = str(heard)
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    loops = signal.set_wakeup_fd(hears, warn_on_full_buffer=False)
     try:
         if not _told:
             os.execve(sys.executable, argv, env)  # noqa: S606
     except OSError as error:
         _log.error("cannot go on as the code on disk: %s", error)
+    signal.set_wakeup_fd(loops)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    for number in _taken(heard):
+        signal.raise_signal(number)  # the loop has not heard of it
+    os.close(hears)
     for fd in kept:
         os.set_inheritable(fd, False)
     file.close()
+
+
+def _taken(heard: int) -> bytes:
+    """The stops that another thread has taken meanwhile; closes the pipe that they are in."""
+    os.set_blocking(heard, False)
+    try:
+        numbers = os.read(heard, 64)
+    except BlockingIOError:
+        numbers = b""
+    os.close(heard)
+    return bytes(number for number in numbers if number in _STOPS)
 
 
 def _argv(module: str) -> list[str]:

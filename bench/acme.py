@@ -58,26 +58,33 @@ def go_tool() -> str:
     return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin") or ""
 
 
-def pebble_binary(folder: Path) -> Path:
-    """Pebble, built into `folder` unless it is there.
+def go_binary(folder: Path, title: str, module: str) -> Path:
+    """The program of a Go module, built into `folder` unless it is there; `title` is what people call it.
 
     Raises:
         AtollError: there is no Go, or it cannot be built.
     """
-    binary = folder / "pebble"
+    binary = folder / module.partition("@")[0].rpartition("/")[2]
     if binary.exists():
         return binary
     go = go_tool()
     if not go:
-        raise AtollError("Pebble is built with Go, and there is none", hint="install it: https://go.dev/dl/")
+        raise AtollError(
+            f"{title} is built with Go, and there is none", hint="install it: https://go.dev/dl/"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "GOBIN": str(folder), "GOPATH": str(folder / "go"), "GOFLAGS": "-modcacherw"}
     done = subprocess.run(
-        [go, "install", MODULE], env=env, capture_output=True, text=True, timeout=_BUILD_S, check=False
+        [go, "install", module], env=env, capture_output=True, text=True, timeout=_BUILD_S, check=False
     )
     if done.returncode:
-        raise AtollError(f"Pebble cannot be built: {done.stderr[-300:]}")
+        raise AtollError(f"{title} cannot be built: {done.stderr[-300:]}")
     return binary
+
+
+def pebble_binary(folder: Path) -> Path:
+    """Pebble; raises what `go_binary` raises."""
+    return go_binary(folder, "Pebble", MODULE)
 
 
 class Names(socketserver.ThreadingTCPServer):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +27,9 @@ from atoll.control.certificates import ensure_leaves
 from atoll.errors import AtollError
 from atoll.node.listeners import free_port
 from bench import machine, tools, wstest
+from bench.conforming import ConformingNginx
 from bench.haproxy import HAProxy
-from bench.machine import LOAD_CORE, SERVER_CORE, Machine
+from bench.machine import LOAD_CORE, Machine
 from bench.targets import AtollEdge, edge_snapshot, wait_listening
 from bench.tools import Tool
 from bench.wstest import Verdict
@@ -73,23 +73,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return bool(ours) and all(set(verdict.failed) <= alone for verdict in ours)
 
 
-class Nginx:
+class Nginx(ConformingNginx):
     """nginx as it is set up before WebSockets."""
 
-    def __init__(self, tool: Tool, folder: Path, origin_port: int) -> None:
-        folder.mkdir()
-        self.http_port = free_port(0)
-        config, log = folder / "nginx.conf", folder / "nginx.log"
-        config.write_text(_NGINX.format(folder=folder, origin=origin_port, http=self.http_port))
-        argv = [str(tool.path), "-p", str(folder), "-e", str(folder / "nginx-start.log"), "-c", str(config)]
-        if os.getuid() == 0:
-            argv += ["-g", "user root;"]  # the folders are their owner's alone
-        self._process = machine.start(SERVER_CORE, argv, log, tool.env)
-        wait_listening(self.http_port, "nginx", self._process, log)
-
-    def stop(self) -> None:
-        """End it."""
-        machine.stop(self._process, signal.SIGTERM)
+    template = _NGINX
 
 
 def snapshot(origin_port: int) -> Snapshot:

@@ -47,12 +47,13 @@ class ConformingNginx:
     """nginx with `proxy_cache` and all of its options that make it more correct."""
 
     name = "nginx"
+    template = _NGINX
 
     def __init__(self, tool: Tool, folder: Path, origin_port: int) -> None:
         folder.mkdir()
         self.http_port = free_port(0)
         config, log = folder / "nginx.conf", folder / "nginx.log"
-        config.write_text(_NGINX.format(folder=folder, origin=origin_port, http=self.http_port))
+        config.write_text(self.template.format(folder=folder, origin=origin_port, http=self.http_port))
         argv = [str(tool.path), "-p", str(folder), "-e", str(folder / "nginx-start.log"), "-c", str(config)]
         if os.getuid() == 0:
             argv += ["-g", "user root;"]  # the folders are their owner's alone

@@ -24,7 +24,7 @@ import msgspec
 
 from atoll.errors import AtollError
 from bench import machine, peers, tools
-from bench.acme import go_tool
+from bench.acme import go_binary
 from bench.autobahn import snapshot
 from bench.machine import Machine
 from bench.targets import AtollEdge, Target
@@ -34,7 +34,6 @@ PEERS: Final = ("nginx", "haproxy")
 SHARED_PORT: Final = frozenset(("http2/3.5/2",))
 """An invalid preface. The clear port speaks HTTP/1.1 as well: whatever is no preface is answered in that."""
 
-_BUILD_S: Final = 300.0
 _RUN_S: Final = 600.0
 _BODY: Final = b"h2spec\n" * 200
 
@@ -63,25 +62,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def binary(folder: Path) -> Path:
-    """h2spec, built into `folder` unless it is there.
-
-    Raises:
-        AtollError: there is no Go, or it cannot be built.
-    """
-    program = folder / "h2spec"
-    if program.exists():
-        return program
-    go = go_tool()
-    if not go:
-        raise AtollError("h2spec is built with Go, and there is none", hint="install it: https://go.dev/dl/")
-    folder.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, "GOBIN": str(folder), "GOPATH": str(folder / "go"), "GOFLAGS": "-modcacherw"}
-    done = subprocess.run(
-        [go, "install", MODULE], env=env, capture_output=True, text=True, timeout=_BUILD_S, check=False
-    )
-    if done.returncode:
-        raise AtollError(f"h2spec cannot be built: {done.stderr[-300:]}")
-    return program
+    """h2spec; raises what `go_binary` raises."""
+    return go_binary(folder, "h2spec", MODULE)
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):

@@ -41,7 +41,6 @@ class FilePipe:
     """To one connection, for one response at a time."""
 
     def __init__(self, transport: asyncio.Transport, stream: Drain) -> None:
-        self._transport = transport
         self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._socket = os.dup(cast(socket.socket, transport.get_extra_info("socket")).fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from atoll.errors import AtollError
-from bench import autobahn, h2spec, wstest
+from bench import acme, autobahn, h2spec, wstest
 from bench.machine import describe
 from bench.websocket_bridge import Bridge
 
@@ -64,7 +64,7 @@ def test_what_is_not_to_be_had_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(wstest, "_python", lambda: None)
     with pytest.raises(AtollError, match=r"needs Python 2\.7"):
         wstest.find(tmp_path)
-    monkeypatch.setattr(h2spec, "go_tool", lambda: "")
+    monkeypatch.setattr(acme, "go_tool", lambda: "")
     with pytest.raises(AtollError, match="built with Go"):
         h2spec.binary(tmp_path)
 

@@ -34,8 +34,8 @@ import msgspec
 
 from atoll.control.certificates import ensure_authority, issue
 from atoll.errors import AtollError
+from atoll.lab.tools import cache_folder
 from atoll.node.listeners import free_port
-from bench.tools import cache_folder
 
 MODULE: Final = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1"
 NAMES: Final = ("www.example.com", "shop.example.com")

@@ -25,13 +25,14 @@ import msgspec
 from atoll.config.spec import OriginSpec, RouteSpec, Snapshot
 from atoll.control.certificates import ensure_leaves
 from atoll.errors import AtollError
+from atoll.lab import tools
+from atoll.lab.tools import Tool
 from atoll.node.listeners import free_port
-from bench import machine, tools, wstest
+from bench import machine, wstest
 from bench.conforming import ConformingNginx
 from bench.haproxy import HAProxy
 from bench.machine import LOAD_CORE, Machine
 from bench.targets import AtollEdge, edge_snapshot, wait_listening
-from bench.tools import Tool
 from bench.wstest import Verdict
 
 DIRECT: Final = "direct"

@@ -23,7 +23,8 @@ import msgspec
 
 from atoll.control.certificates import ensure_leaves
 from atoll.errors import AtollError
-from bench import machine, peers, tools
+from atoll.lab import tools
+from bench import machine, peers
 from bench.conforming import ConformingNginx, start_varnish
 from bench.haproxy import HAProxy
 from bench.objects import HOST

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from atoll.lab.tools import Tool
 from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
 from bench.targets import wait_listening
-from bench.tools import Tool
 from bench.varnish import Varnish
 
 _NGINX: Final = """

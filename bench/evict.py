@@ -25,7 +25,8 @@ import msgspec
 
 from atoll.cache.eviction import S3Fifo
 from atoll.errors import AtollError
-from bench import machine, tools, traces
+from atoll.lab import tools
+from bench import machine, traces
 from bench.machine import Machine
 from bench.traces import FAMILIES, Trace
 

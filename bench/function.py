@@ -25,9 +25,10 @@ from atoll.config.spec import BundleManifest
 from atoll.errors import AtollError
 from atoll.functions.workers import bundle
 from atoll.functions.workers.binaries import workerd_binary
+from atoll.lab import tools
 from atoll.node.hosts import Hosts
 from atoll.wire.messages import EnsureHost
-from bench import machine, objects, tools
+from bench import machine, objects
 from bench.load import Ask, Generators, Load, Meter, Sample
 from bench.machine import SERVER_CORE
 from bench.report import ATOLL, Report, Result, Rounds, ratios, result, results

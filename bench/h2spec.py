@@ -23,7 +23,8 @@ from typing import Final
 import msgspec
 
 from atoll.errors import AtollError
-from bench import machine, peers, tools
+from atoll.lab import tools
+from bench import machine, peers
 from bench.acme import go_binary
 from bench.autobahn import snapshot
 from bench.machine import Machine

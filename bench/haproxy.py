@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from atoll.lab.tools import Tool
 from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
 from bench.targets import CACHE_BYTES, wait_listening
-from bench.tools import Tool
 
 _MIB: Final = 1024 * 1024
 _MOST_MIB: Final = 4095  # HAProxy's own bound

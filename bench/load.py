@@ -18,9 +18,9 @@ import msgspec
 
 from atoll.errors import AtollError
 from atoll.lab.histogram import Histogram
+from atoll.lab.tools import Tool
 from bench import machine, objects
 from bench.machine import LOAD_CORE
-from bench.tools import Tool
 
 H1_CONNECTIONS: Final = 64
 H2_CONNECTIONS: Final = 32

@@ -14,12 +14,13 @@ from typing import Final
 import msgspec
 
 from atoll.errors import AtollError
-from bench import machine, tools
+from atoll.lab import tools
+from atoll.lab.tools import Tool
+from bench import machine
 from bench.bare import PEM_VARIABLE
 from bench.haproxy import HAProxy
 from bench.machine import SERVER_CORE
 from bench.targets import CACHE_BYTES, Nginx, Started, Target
-from bench.tools import Tool
 from bench.trafficserver import TrafficServer
 from bench.varnish import Varnish
 

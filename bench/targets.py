@@ -35,12 +35,12 @@ from atoll.config.spec import (
 )
 from atoll.control.certificates import ensure_leaves
 from atoll.errors import AtollError
+from atoll.lab.tools import Tool
 from atoll.node.listeners import free_port
 from atoll.node.role import FDS_VARIABLE, READY_VARIABLE, ROLE_VARIABLE, RoleConfig
 from bench import machine
 from bench.machine import LOAD_CORE, SERVER_CORE
 from bench.objects import HOST
-from bench.tools import Tool
 
 FUNCTION: Final = "ok"
 POP: Final = "lhr"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from atoll.errors import AtollError
+from atoll.lab.tools import Tool
 from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
 from bench.targets import CACHE_BYTES, wait_listening
-from bench.tools import Tool
 
 _RUNROOT: Final = """prefix: {folder}
 exec_prefix: {folder}

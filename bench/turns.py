@@ -18,7 +18,8 @@ import httpx
 import msgspec
 
 from atoll.errors import AtollError
-from bench import machine, peers, prefill, tools
+from atoll.lab import tools
+from bench import machine, peers, prefill
 from bench.asking import Asking, Sizes
 from bench.load import Generators, Meter, Sample
 from bench.objects import MIX_OBJECTS

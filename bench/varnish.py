@@ -13,11 +13,11 @@ from time import monotonic, sleep
 from typing import Final
 
 from atoll.errors import AtollError
+from atoll.lab.tools import Tool
 from atoll.node.listeners import free_port
 from bench import machine
 from bench.machine import SERVER_CORE
 from bench.targets import CACHE_BYTES, wait_listening
-from bench.tools import Tool
 
 COMPILERS: Final = ("gcc", "cc")
 _VCL: Final = """vcl 4.1;

@@ -239,6 +239,31 @@ def conformance(peers: str, only: str, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+@bench.command()
+@click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Under load.")
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000), help="Silences.")
+@json_option
+def bfd(minutes: float, trials: int, as_json: bool) -> None:
+    """BFD sessions with BIRD and FRR: steady under load, quick to notice silence.
+
+    Routers run in network namespaces; no rights are needed where the kernel gives them to users. Exit code 1:
+    a session changed under load, or a silence was missed.
+
+    \b
+    Examples:
+      atoll bench bfd --minutes 1
+      atoll bench bfd --trials 100 --json
+    """
+    module = load("bfd")
+    held = module.run(module.Options(minutes=minutes, trials=trials), say)
+    if as_json:
+        print_json(held)
+    else:
+        print_table(*module.table(held))
+    if any(each.changes_under_load or each.missed for each in held):
+        raise SystemExit(1)
+
+
 def _show(outcome: tuple[Any, Any], as_json: bool) -> None:
     """A report, and exit code 1 when there was something that Atoll did not do right."""
     report, rounds = outcome

@@ -49,7 +49,7 @@ def test_a_missing_peer_is_left_out_with_a_way_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("bench.tools._SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr("atoll.lab.tools._SYSTEM_PATH", str(tmp_path))
     said: list[str] = []
     found = peers.find(["haproxy", "bare"], tmp_path, said.append)
     assert (found.tools, list(found.left_out)) == ({}, ["haproxy"])

@@ -16,8 +16,8 @@ import pytest
 from acme_server import AcmeServer
 
 from atoll.errors import AtollError
+from atoll.lab.tools import cache_folder
 from bench import acme
-from bench.tools import cache_folder
 
 pytestmark = pytest.mark.real
 

@@ -1,4 +1,4 @@
-"""Finds the load generators and the peers: on PATH, or taken from Debian's archive without being root.
+"""Finds routers, load generators and peers: on PATH, or taken from Debian's archive without being root.
 
 `apt-get download` needs no rights; packages are unpacked with `dpkg -x` into a cache folder, together with
 those libraries they need that the machine lacks. Nothing is installed.
@@ -26,8 +26,14 @@ PACKAGES: Final = {
     "varnishncsa": "varnish",
     "traffic_server": "trafficserver",
     "haproxy": "haproxy",
+    "bird": "bird2",
+    "birdc": "bird2",
+    "zebra": "frr",
+    "bfdd": "frr",
+    "bgpd": "frr",
+    "vtysh": "frr",
 }
-_FOLDERS: Final = ("usr/bin", "usr/sbin")
+_FOLDERS: Final = ("usr/bin", "usr/sbin", "usr/lib/frr")
 _DEPENDS: Final = re.compile(r"^\s*\|?Depends: (?P<name>lib[a-z0-9.+-]+)", re.MULTILINE)
 _LIBC: Final = re.compile(r"lib(c6|gcc-s1|stdc\+\+6|crypt1)\Z")  # of the machine itself, always
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from atoll.anycast.backoff import backoff_s
 from atoll.anycast.speaker import (
     Announcement,
     OnEvent,
@@ -35,8 +36,6 @@ from atoll.errors import AtollError
 from atoll.wire import frames
 from atoll.wire.messages import Keepalive, RouteAnnounce, RouteWithdraw, SpeakerOpen, SpeakerRestart
 
-FIRST_RETRY_S: Final = 0.05
-LAST_RETRY_S: Final = 2.0
 PROOF_TIMEOUT_S: Final = 5.0
 
 
@@ -45,16 +44,6 @@ class Liveness(msgspec.Struct, frozen=True, kw_only=True):
 
     interval_s: float = 0.1
     multiplier: int = 10
-
-
-def backoff_s(attempt: int, jitter: float) -> float:
-    """The pause before try `attempt` (0, 1, …): doubling up to a bound, of which `jitter` (0..1) is half.
-
-    >>> backoff_s(0, 1.0), backoff_s(1, 1.0), backoff_s(1, 0.0), backoff_s(60, 1.0)
-    (0.05, 0.1, 0.05, 2.0)
-    """
-    full = min(LAST_RETRY_S, FIRST_RETRY_S * (1 << min(attempt, 16)))
-    return full * (0.5 + jitter / 2.0)
 
 
 class EmulatedSpeaker:

@@ -1,9 +1,9 @@
 """What a BGP speaker does for Atoll, whichever daemon does it: announce, withdraw, tell, prove.
 
-Drivers (`emulated` here; BIRD, ExaBGP, GoBGP and FRR share the interface) take announcements as values and
-report what happened as events. A driver keeps what was asked of it and announces it again whenever its
-session comes back, so callers state what should be true and never repeat themselves. A withdrawal is proven:
-`withdraw` returns only once the neighbour has confirmed that the route is gone, or once the session over
+Drivers (`emulated`, `exabgp`, `bird`) take announcements as values and report what happened as events. A
+driver keeps what was asked of it and announces it again whenever its session comes back, so callers state
+what should be true and never repeat themselves. A withdrawal is proven: `withdraw` returns only once every
+neighbour has confirmed that the route is gone, or has been sent the withdrawal, or once the session over
 which it was announced is gone, and says which. A driver never announces what it was not told to.
 """
 
@@ -32,16 +32,20 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     med: int = 0
     communities: tuple[str, ...] = ()  # "65535:0"
     large_communities: tuple[str, ...] = ()  # "64512:1:2", RFC 8092
+    actions: tuple[str, ...] = ()  # what neighbours are to do, by the names that each has a community for
 
 
 class SessionUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The session with the neighbour is established; what was asked for is being announced."""
+    """The session with a neighbour is established; what was asked for is being announced."""
+
+    neighbor: str = ""  # its name, where there may be several
 
 
 class SessionDown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The session is gone and with it every route announced over it."""
 
     reason: str
+    neighbor: str = ""
 
 
 class RouteAcknowledged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -61,10 +65,10 @@ OnEvent = Callable[[SpeakerEvent], None]
 
 
 class WithdrawalProof(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a prefix is known to be gone."""
+    """Why a prefix is known to be gone: a neighbour said so, it was told so, or there is no session."""
 
     prefix: str
-    how: Literal["acknowledged", "no session"]
+    how: Literal["acknowledged", "sent", "no session"]
 
 
 class Speaker(Protocol):

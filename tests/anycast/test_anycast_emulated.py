@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.anycast.emulated import EmulatedSpeaker, Liveness, backoff_s
+from atoll.anycast.backoff import backoff_s
+from atoll.anycast.emulated import EmulatedSpeaker, Liveness
 from atoll.anycast.speaker import (
     Announcement,
     RouteAcknowledged,

@@ -60,7 +60,7 @@ def policy(inputs: Inputs, now_s: float) -> Decision:
     if health.state == "starting":
         return _nothing("starting: not healthy yet")
     if health.state == "hard":
-        return _nothing("no edge answers")
+        return _nothing("nobody answers")
     if inputs.drain_since_s is not None:
         if inputs.drained or now_s - inputs.drain_since_s >= limits.drain_window_s:
             return _nothing(DRAINED)

@@ -18,7 +18,6 @@ HEALTH_PATH: Final = "/.well-known/atoll/health"
 HEALTH_HOST: Final = "health.atoll.internal"
 TIMEOUT_S: Final = 1.0
 
-_REQUEST: Final = f"GET {HEALTH_PATH} HTTP/1.1\r\nHost: {HEALTH_HOST}\r\nConnection: close\r\n\r\n".encode()
 _MAX_STATUS_LINE: Final = 1024
 
 
@@ -29,14 +28,21 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str
 
 
-async def check(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Finding:
-    """Ask once, in at most `timeout_s`."""
+async def check(
+    host: str,
+    port: int,
+    timeout_s: float = TIMEOUT_S,
+    name: str = HEALTH_HOST,
+    path: str = HEALTH_PATH,
+) -> Finding:
+    """Ask once for `path` of the host `name`, in at most `timeout_s`."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
     try:
         async with asyncio.timeout(timeout_s):
             try:
-                line = await _status_line(host, port)
+                line = await _status_line(host, port, request)
             except (ConnectionResetError, asyncio.IncompleteReadError):
-                line = await _status_line(host, port)
+                line = await _status_line(host, port, request)
     except TimeoutError:
         return Finding(Verdict.SILENT, f"no answer within {timeout_s:g} s")
     except ConnectionRefusedError:
@@ -62,10 +68,10 @@ def _reason(error: OSError | asyncio.IncompleteReadError) -> str:
     return "connection closed without an answer"
 
 
-async def _status_line(host: str, port: int) -> bytes:
+async def _status_line(host: str, port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(host, port, limit=_MAX_STATUS_LINE)
     try:
-        writer.write(_REQUEST)
+        writer.write(request)
         return await reader.readuntil(b"\r\n")
     finally:
         writer.transport.abort()

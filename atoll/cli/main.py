@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "sites": ("atoll.cli.apply:sites", "Sites, their routes, and where those lead."),
     "adopt-store": ("atoll.cli.store:adopt_store", "Have every PoP follow a store made anew."),
     "sign-url": ("atoll.cli.sign_url:sign_url", "Sign a URL for a route that asks for it."),
+    "anycast": ("atoll.cli.anycast:anycast", "Announce prefixes for any service, by its health."),
     "serve": ("atoll.cli.serve:serve", "A caching proxy before your own servers, without a network."),
     "lab": ("atoll.cli.lab:lab", "Experiments on the running network."),
     "bench": ("atoll.cli.bench:bench", "Side-by-side benchmarks."),

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from time import time
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import uvloop
@@ -34,7 +34,7 @@ from atoll.anycast.speaker import (
     Speaker,
     SpeakerEvent,
 )
-from atoll.config.spec import NetworkSpec, PopSpec
+from atoll.config.spec import NetworkSpec
 from atoll.errors import AtollError
 from atoll.node.anycast_disk import AnycastDisk, Intent
 from atoll.node.anycast_look import Looks
@@ -52,40 +52,54 @@ RESTART_S: Final = 5.0  # for the neighbour to keep routes whose speaker restart
 def describe(event: SpeakerEvent) -> str:
     """An event as people read it."""
     if isinstance(event, SessionUp):
-        return "session up"
+        return f"{event.neighbor} session up".lstrip()
     if isinstance(event, RouteAcknowledged):
         route = event.announcement
         extra = f" prepend {route.prepend}" if route.prepend else ""
         return f"{route.prefix} announced{extra} {' '.join(route.communities)}".rstrip()
     if isinstance(event, RouteWithdrawn):
         return f"{event.prefix} withdrawn"
-    return f"session down: {event.reason}"
+    return f"{event.neighbor} session down: {event.reason}".lstrip()
+
+
+class Looking(Protocol):
+    """What finds out whether the service serves."""
+
+    async def look(self) -> Finding:
+        """What is so now."""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """The operator's figures."""
+
+    policy: PolicyLimits = PolicyLimits()
+    health: HealthLimits = HealthLimits()
+    interval_s: float = CHECK_INTERVAL_S
+    plain: Announcement | None = None  # what every route is announced with; its prefix says nothing
+    permit: bool = False  # whether failing checks withdraw, rather than prepend
 
 
 class Role:
-    """Health in, routes out."""
+    """Health in, routes out. `name` is for people; `seen` is what a successor has seen of the service."""
 
     def __init__(
         self,
-        pop: PopSpec,
+        name: str,
         prefixes: tuple[str, ...],
         disk: AnycastDisk,
-        looks: Looks,
-        limits: PolicyLimits | None = None,
-        interval_s: float = CHECK_INTERVAL_S,
+        looks: Looking,
+        terms: Terms | None = None,
         seen: Health | None = None,
     ) -> None:
-        self._pop = pop
+        self._name = name
+        self._terms = terms or Terms()
         self._looks = looks
         self._prefixes = prefixes
         self._disk = disk
         self._intent = disk.intent()
-        self._limits = limits or PolicyLimits()
-        self._health_limits = HealthLimits()
-        self._interval_s = interval_s
         kept = disk.damping()
         self._health = resumed(
-            kept.penalty, kept.suppressed, kept.checked_s, kept.up, time(), self._health_limits
+            kept.penalty, kept.suppressed, kept.checked_s, kept.up, time(), self._terms.health
         )
         if seen is not None and not self._health.suppressed:
             self._health = msgspec.structs.replace(self._health, state=seen.state, passes=seen.passes)
@@ -108,7 +122,7 @@ class Role:
         """Check and act until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due_s = loop.time() + self._interval_s
+            due_s = loop.time() + self._terms.interval_s
             self.take(await self._looks.look())
             await self.act()
             await asyncio.sleep(max(0.0, due_s - loop.time()))
@@ -116,7 +130,7 @@ class Role:
     def take(self, finding: Finding) -> None:
         """Let one more look count."""
         before = self._health.state
-        self._health = observe(self._health, finding.verdict, time(), self._health_limits)
+        self._health = observe(self._health, finding.verdict, time(), self._terms.health)
         if self._health.state != before:
             self.note(f"health {before} -> {self._health.state}: {finding.detail}")
             self._keep_damping()
@@ -135,7 +149,8 @@ class Role:
                 health=self._health,
                 drain_since_s=self._intent.drain_since_s,
                 drained=self._intent.drained,
-                limits=self._limits,
+                permit=self._terms.permit,
+                limits=self._terms.policy,
             )
             decision = policy(inputs, time())
             if decision.reason == DRAINED and not self._intent.drained:
@@ -143,7 +158,7 @@ class Role:
             if decision.reason != self._decision.reason:
                 self.note(f"policy: {decision.reason}")
             self._decision = decision
-            await self._apply(decision.announcements)
+            await self._apply(tuple(amended(each, self._terms.plain) for each in decision.announcements))
 
     async def _apply(self, wanted: tuple[Announcement, ...]) -> None:
         assert self.speaker is not None
@@ -210,7 +225,7 @@ class Role:
         """What is announced and why."""
         held = self.speaker.acknowledged if self.speaker is not None else ()
         return AnycastStatus(
-            pop=self._pop.code,
+            pop=self._name,
             healthy=self._health.state == "up",
             drain=self._intent.drain_since_s is not None,
             announced=tuple(route.prefix for route in held),
@@ -242,6 +257,20 @@ class Role:
                 await self._withdraw(announcement.prefix)
         await self.speaker.close()
         self._keep_damping(leaving=True)
+
+
+def amended(announcement: Announcement, plain: Announcement | None) -> Announcement:
+    """What policy wants announced, with what its service is announced with in any case."""
+    if plain is None:
+        return announcement
+    return msgspec.structs.replace(
+        announcement,
+        prepend=max(announcement.prepend, plain.prepend),
+        med=plain.med,
+        communities=(*plain.communities, *announcement.communities),
+        large_communities=plain.large_communities,
+        actions=plain.actions,
+    )
 
 
 def read_prefixes(config: RoleConfig) -> tuple[str, ...]:
@@ -296,11 +325,11 @@ async def serve(config: RoleConfig) -> None:
         notify_ready()  # it is told to leave
         await until_gone(before, PREDECESSOR_S)
     role = Role(
-        pop,
+        pop.code,
         read_prefixes(config),
         AnycastDisk(paths.pop_data(pop.code)),
         looks,
-        PolicyLimits(drain_window_s=window_s),
+        Terms(policy=PolicyLimits(drain_window_s=window_s)),
         seen=seen,
     )
     role.speaker = EmulatedSpeaker(

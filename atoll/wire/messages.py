@@ -254,6 +254,18 @@ class GetAnycast(_Message, frozen=True, kw_only=True):
     """Answered `AnycastStatus`."""
 
 
+class NeighborStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The BGP session with one neighbour."""
+
+    name: str
+    address: str
+    asn: int
+    up: bool
+    for_s: float  # how long it has been so
+    reason: str = ""  # why it is not up
+    bfd: str = ""  # the state of its BFD session, where there is one
+
+
 class AnycastStatus(_Message, frozen=True, kw_only=True):
     """What a PoP announces and why."""
 
@@ -266,6 +278,7 @@ class AnycastStatus(_Message, frozen=True, kw_only=True):
     communities: tuple[str, ...] = ()
     reason: str = ""
     events: tuple[str, ...] = ()  # newest last, "2026-01-01T00:00:00.000Z text"
+    neighbors: tuple[NeighborStatus, ...] = ()
 
 
 # --- emulated Internet (internet.sock): a speaker's session

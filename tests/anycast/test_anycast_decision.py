@@ -114,7 +114,7 @@ def test_a_hard_failure_withdraws_without_asking_anybody() -> None:
     site = Site()
     site.at(0)
     assert site.at(1, "hard", known=sight(1, others=0)) == ()
-    assert site.mine.reason == "no edge answers"
+    assert site.mine.reason == "nobody answers"
 
 
 def test_coming_back_waits_for_the_neighbours_patience_unless_the_site_is_needed() -> None:
@@ -178,7 +178,7 @@ def test_families_are_decided_apart() -> None:
     v6 = FamilyInputs(family="ipv6", prefixes=(V6,), health=Health(state="hard"), sight=sight(0))
     announced, state = decide(Inputs(families=(v4(sight(0)), v6), load=IDLE), DecisionState(), 0.0)
     assert announced == PLAIN
-    assert [family.reason for family in state.families] == ["healthy", "no edge answers"]
+    assert [family.reason for family in state.families] == ["healthy", "nobody answers"]
 
 
 def test_a_prefix_that_is_no_longer_ours_goes_and_is_remembered_while_it_costs() -> None:

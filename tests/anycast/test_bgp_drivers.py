@@ -7,16 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from bgp_world import Isp, pop_and_isp
 
 from atoll.anycast.neighbors import Neighbor, Speaking
 from atoll.anycast.speaker import GRACEFUL_SHUTDOWN, Announcement
-from atoll.errors import AtollError
 from atoll.lab import tools
 from atoll.lab.netns import Netlab
 from atoll.lab.routers import Bird
@@ -27,17 +27,6 @@ PREFIX, OTHER, SIXTH = "192.0.2.0/24", "198.51.100.0/24", "2001:db8::/48"
 LIMIT_S = 15.0
 SUPPORT = Path(__file__).parent.parent / "support"
 
-NEIGHBOR = """\
-router id 10.0.0.2;
-protocol device {{}}
-protocol bgp pop {{
-  local 10.0.0.2 as 64600;
-  neighbor 10.0.0.1 as 64512;
-  passive; {more}
-  ipv4 {{ import all; export none; }};
-  ipv6 {{ import all; export none; }};
-}}
-"""
 OURS = """\
 router id 10.0.0.1;
 include "{folder}/atoll.conf";
@@ -93,38 +82,11 @@ class End:
 class World:
     """A PoP's namespace, a neighbour's, and the driver in the first."""
 
-    def __init__(self, lab: Netlab, folder: Path, driver: str, neighbor: Bird) -> None:
+    def __init__(self, lab: Netlab, folder: Path, driver: str, isp: Isp) -> None:
         self.lab = lab
         self.folder = folder
         self.driver = driver
-        self.neighbor = neighbor
-
-    async def routes(self) -> dict[str, dict[str, str]]:
-        """What the neighbour has, with the attributes that BGP gave it."""
-        found: dict[str, dict[str, str]] = {}
-        try:
-            lines = await self.neighbor.ask("show route protocol pop all")
-        except AtollError as error:
-            if "Network not" in str(error):  # its word for: none
-                return {}
-            raise
-        for line in lines:
-            if line[:1].isdigit():
-                prefix = line.split()[0]
-                found[prefix] = {}
-            elif line.startswith("\tBGP."):
-                name, _, value = line.strip().partition(": ")
-                found[prefix][name.removeprefix("BGP.")] = value
-        return found
-
-    async def until(self, wanted: Callable[[dict[str, dict[str, str]]], bool]) -> dict[str, dict[str, str]]:
-        """Wait for the neighbour to have what it should; the last look if it never does."""
-        async with asyncio.timeout(LIMIT_S):
-            while True:
-                routes = await self.routes()
-                if wanted(routes):
-                    return routes
-                await asyncio.sleep(0.01)
+        self.isp = isp
 
     @asynccontextmanager
     async def end(self) -> AsyncIterator[End]:
@@ -152,7 +114,6 @@ class World:
 async def world(
     driver: str, folder: Path, *, restart_s: int = 0, ours: str = "", theirs: str = "", **neighbor: Any
 ) -> AsyncIterator[World]:
-    found = tools.find_tools(["bird"], tools.cache_folder(os.environ), print)
     speaking = Speaking(
         asn=64512,
         router_id="10.0.0.1",
@@ -171,14 +132,9 @@ async def world(
         ),
     )
     (folder / "speaking.json").write_bytes(msgspec.json.encode(speaking))
-    async with AsyncExitStack() as stack:
-        lab = stack.enter_context(Netlab())
-        lab.add("pop")
-        lab.add("isp")
-        lab.link("pop", "isp", ["10.0.0.1/30", "fd00::1/64"], ["10.0.0.2/30", "fd00::2/64"])
+    with ExitStack() as stack:
         more = f"graceful restart; {theirs}" if restart_s else theirs
-        upstream = Bird(lab, "isp", folder / "isp", found, NEIGHBOR.format(more=more))
-        stack.callback(upstream.stop)
+        lab, isp = stack.enter_context(pop_and_isp(folder, more))
         if driver == "bird":
             own = folder / "bird"
             own.mkdir()
@@ -186,9 +142,10 @@ async def world(
                 "protocol static atoll4 { ipv4; }\nprotocol static atoll6 { ipv6; }\n"
                 "function atoll_to_up1() { return false; }\n"
             )
+            found = tools.find_tools(["bird"], tools.cache_folder(os.environ), print)
             local = Bird(lab, "pop", own, found, OURS.format(folder=own, more=ours))
             stack.callback(local.stop)
-        yield World(lab, folder, driver, upstream)
+        yield World(lab, folder, driver, isp)
 
 
 DRIVERS = ("exabgp", "bird")
@@ -210,7 +167,7 @@ async def test_what_is_announced_is_what_the_neighbour_has(driver: str, tmp_path
             ),
         )
         await end.do("announce", Announcement(prefix=SIXTH))
-        routes = await net.until(lambda routes: PREFIX in routes and SIXTH in routes)
+        routes = await net.isp.until(lambda routes: PREFIX in routes and SIXTH in routes)
         assert routes[PREFIX]["as_path"] == "64512 64512 64512"
         assert routes[PREFIX]["med"] == "10"
         assert set(routes[PREFIX]["community"].split()) == {"(65535,0)", "(64600,3000)"}
@@ -221,12 +178,12 @@ async def test_what_is_announced_is_what_the_neighbour_has(driver: str, tmp_path
         assert [each["prefix"] for each in await end.do("acknowledged")] == [PREFIX, SIXTH]
 
         await end.do("announce", Announcement(prefix=PREFIX))  # replaced, not added to
-        routes = await net.until(lambda routes: routes[PREFIX].get("as_path") == "64512")
+        routes = await net.isp.until(lambda routes: routes[PREFIX].get("as_path") == "64512")
         assert "community" not in routes[PREFIX]
 
         proof = await end.do("withdraw", Announcement(prefix=PREFIX))
         assert proof["how"] in ("sent", "acknowledged")
-        routes = await net.until(lambda routes: PREFIX not in routes)
+        routes = await net.isp.until(lambda routes: PREFIX not in routes)
         assert SIXTH in routes
         assert [each["prefix"] for each in await end.do("acknowledged")] == [SIXTH]
 
@@ -238,14 +195,14 @@ async def test_a_session_that_breaks_comes_back_with_what_is_wanted_by_then(
     async with world(driver, tmp_path) as net, net.end() as end:
         await end.until("SessionUp")
         await end.do("announce", Announcement(prefix=PREFIX))
-        await net.until(lambda routes: PREFIX in routes)
-        await net.neighbor.ask("disable pop")
+        await net.isp.until(lambda routes: PREFIX in routes)
+        await net.isp.bird.ask("disable pop")
         assert (await end.until("SessionDown"))["reason"]
         await end.do("withdraw", Announcement(prefix=PREFIX))
         await end.do("announce", Announcement(prefix=OTHER))
-        await net.neighbor.ask("enable pop")
+        await net.isp.bird.ask("enable pop")
         await end.until("SessionUp")
-        routes = await net.until(lambda routes: OTHER in routes)
+        routes = await net.isp.until(lambda routes: OTHER in routes)
         assert PREFIX not in routes
 
 
@@ -254,9 +211,9 @@ async def test_routes_go_when_the_driver_is_closed(driver: str, tmp_path: Path) 
     async with world(driver, tmp_path) as net, net.end() as end:
         await end.until("SessionUp")
         await end.do("announce", Announcement(prefix=PREFIX))
-        await net.until(lambda routes: PREFIX in routes)
+        await net.isp.until(lambda routes: PREFIX in routes)
         await end.do("close")
-        await net.until(lambda routes: not routes)
+        await net.isp.until(lambda routes: not routes)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -267,9 +224,9 @@ async def test_routes_go_when_the_process_with_the_driver_is_killed(
     async with world(driver, tmp_path, restart_s=restart_s) as net, net.end() as end:
         await end.until("SessionUp")
         await end.do("announce", Announcement(prefix=PREFIX))
-        await net.until(lambda routes: PREFIX in routes)
+        await net.isp.until(lambda routes: PREFIX in routes)
         end.process.send_signal(signal.SIGKILL)
-        await net.until(lambda routes: not routes)
+        await net.isp.until(lambda routes: not routes)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -278,13 +235,13 @@ async def test_a_successor_takes_over_and_the_route_never_leaves(driver: str, tm
         async with net.end() as first:
             await first.until("SessionUp")
             await first.do("announce", Announcement(prefix=PREFIX))
-            await net.until(lambda routes: PREFIX in routes)
+            await net.isp.until(lambda routes: PREFIX in routes)
             looking = asyncio.create_task(_never_without(net, PREFIX))
             await first.do("hand_over", patience_s=5.0)
         async with net.end() as second:
             await second.do("announce", Announcement(prefix=PREFIX, prepend=1))
             await second.until("SessionUp")
-            await net.until(lambda routes: routes[PREFIX].get("as_path") == "64512 64512")
+            await net.isp.until(lambda routes: routes[PREFIX].get("as_path") == "64512 64512")
             looking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await looking
@@ -292,7 +249,7 @@ async def test_a_successor_takes_over_and_the_route_never_leaves(driver: str, tm
 
 async def _never_without(net: World, prefix: str) -> None:
     while True:
-        assert prefix in await net.routes()
+        assert prefix in await net.isp.routes()
         await asyncio.sleep(0.005)
 
 
@@ -300,12 +257,12 @@ async def test_exabgp_that_is_killed_is_started_again_and_told_everything(tmp_pa
     async with world("exabgp", tmp_path) as net, net.end() as end:
         await end.until("SessionUp")
         await end.do("announce", Announcement(prefix=PREFIX))
-        await net.until(lambda routes: PREFIX in routes)
+        await net.isp.until(lambda routes: PREFIX in routes)
         os.kill(await end.do("pid"), signal.SIGKILL)
-        await net.until(lambda routes: not routes)
+        await net.isp.until(lambda routes: not routes)
         await end.until("SessionDown")
         await end.until("SessionUp")
-        await net.until(lambda routes: PREFIX in routes)
+        await net.isp.until(lambda routes: PREFIX in routes)
 
 
 async def test_a_secret_and_ttl_security_are_what_the_neighbour_asks_for(tmp_path: Path) -> None:
@@ -319,11 +276,11 @@ async def test_a_secret_and_ttl_security_are_what_the_neighbour_asks_for(tmp_pat
     ):
         await end.until("SessionUp")
         await end.do("announce", Announcement(prefix=PREFIX))
-        await net.until(lambda routes: PREFIX in routes)
+        await net.isp.until(lambda routes: PREFIX in routes)
 
 
 async def test_a_neighbour_that_refuses_is_told_with_its_reason(tmp_path: Path) -> None:
     async with world("exabgp", tmp_path, theirs='password "another";') as net, net.end() as end:
         await asyncio.sleep(1)
         assert (await end.do("sessions"))[0][1] is False
-        assert await net.routes() == {}
+        assert await net.isp.routes() == {}

@@ -18,7 +18,7 @@ from atoll.anycast.policy import PolicyLimits
 from atoll.anycast.speaker import Announcement, RouteAcknowledged
 from atoll.errors import AtollError
 from atoll.node import anycast
-from atoll.node.anycast import Role
+from atoll.node.anycast import Role, Terms
 from atoll.node.anycast_disk import AnycastDisk, Damping, Intent
 from atoll.node.anycast_look import Looks
 from atoll.wire import frames
@@ -124,7 +124,7 @@ class Bench:
         where = msgspec.structs.replace(pop("lhr", 2), http_port=self.serving.port)
         limits = PolicyLimits(drain_window_s=drain_window_s)
         looks = Looks(where, self.supervisor_socket, timeout_s=0.2)
-        role = Role(where, (V4, V6), self.disk, looks, limits, interval_s=0.005)
+        role = Role(where.code, (V4, V6), self.disk, looks, Terms(policy=limits, interval_s=0.005))
         role.speaker = EmulatedSpeaker(self.neighbour.socket, "lhr", where.asn, role.on_event)
         await role.speaker.open()
         server = await frames.serve(self.socket, role.answer)
@@ -172,7 +172,7 @@ async def test_a_dead_edge_withdraws_at_once_and_a_living_one_comes_back(bench: 
         await bench.neighbour.until(V4, V6)
         bench.serving.stop()
         await bench.neighbour.until()
-        assert (await bench.status()).reason == "no edge answers"
+        assert (await bench.status()).reason == "nobody answers"
         await bench.serving.start()
         await bench.neighbour.until(V4, V6)
 
@@ -307,7 +307,7 @@ def test_what_cannot_be_kept_or_read(tmp_path: Path) -> None:
 
 def test_events_in_words(tmp_path: Path) -> None:
     where = pop("lhr", 2)
-    role = Role(where, (V4,), AnycastDisk(tmp_path), Looks(where, tmp_path / "supervisor.sock"))
+    role = Role(where.code, (V4,), AnycastDisk(tmp_path), Looks(where, tmp_path / "supervisor.sock"))
     route = Announcement(prefix=V4, prepend=2, communities=("65535:0",))
     role.on_event(RouteAcknowledged(announcement=route))
     assert role.status().events[-1].endswith(f"Z {V4} announced prepend 2 65535:0")

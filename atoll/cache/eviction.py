@@ -49,13 +49,17 @@ class _Link:
         self.after = self.before = self
 
 
+_NOWHERE: Final = _Link()
+"""What a node in no queue stands between. Were it itself, only the garbage collector could free it."""
+
+
 class Node(_Link, Generic[K]):
     """One object's place. The hit path may raise `freq` itself (`node.freq += 1`), and nothing else."""
 
     __slots__ = ("due", "freq", "key", "queue", "rank", "size")
 
     def __init__(self, key: K, size: int, queue: _Queue[K]) -> None:
-        self.after = self.before = self
+        self.after = self.before = _NOWHERE
         self.key = key
         self.size = size
         self.freq = 0
@@ -84,7 +88,7 @@ class _Queue(_Link, Generic[K]):
     def unlink(node: Node[K]) -> None:
         """Out of its queue."""
         node.before.after, node.after.before = node.after, node.before
-        node.before = node.after = node
+        node.before = node.after = _NOWHERE
 
 
 class S3Fifo(Generic[K]):
@@ -160,7 +164,7 @@ class S3Fifo(Generic[K]):
     def clear(self) -> None:
         """Take everything out."""
         for node in self._nodes.values():
-            node.before = node.after = node  # no rings left for the garbage collector
+            node.before = node.after = _NOWHERE  # no rings left for the garbage collector
         self._nodes.clear()
         self._ghost.clear()
         self._small = _Queue()

@@ -11,9 +11,8 @@ from collections import deque
 from typing import Final
 
 from atoll.cache.disk import DiskStore
-from atoll.cache.keys import vary_key
 from atoll.cache.purge import PurgeLog
-from atoll.cache.store import ContentWriter, Entry, Store, Variant
+from atoll.cache.store import ContentWriter, Entry, Store, Variant, variant_of
 from atoll.cache.stored import entry_of, metadata_of
 from atoll.config.purge import Selector
 from atoll.http.fields import Headers
@@ -159,7 +158,7 @@ class LevelsWriter:
     ) -> None:
         self._levels = levels
         self._primary = primary
-        self._variant = Variant(entry.vary, vary_key(entry.vary, request))
+        self._variant = variant_of(entry.vary, request)
         self._writer = levels.disk.writer(primary, request, entry, length)
         self.read = self._writer.read
         self.write = self._writer.write

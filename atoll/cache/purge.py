@@ -30,7 +30,7 @@ class Verdict(IntEnum):
     GONE = 2
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a response belongs, as far as selectors ask: worked out once, when it is stored."""
 
     url: bytes

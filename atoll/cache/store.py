@@ -39,7 +39,15 @@ class Variant(NamedTuple):
 
 
 Key = tuple[bytes, Variant]
+WHOLE: Final = Variant((), b"")
+"""Of a response that does not vary: one for all, as most are."""
+
 NOWHERE: Final = Place(b"", b"", ())
+
+
+def variant_of(vary: tuple[bytes, ...], request: Headers) -> Variant:
+    """What `request` selects among responses that vary by these names."""
+    return Variant(vary, vary_key(vary, request)) if vary else WHOLE
 
 
 class LargeContent(Protocol):
@@ -136,7 +144,7 @@ class Entry:
         self.size = 0
         self.weigh()
         self.stored_seq = 0
-        self.variant = Variant((), b"")
+        self.variant = WHOLE
         self.live = False
         self.node: Node[Key] | None = None
         self.dependants: Dependant | dict[Dependant, None] | None = None  # mostly there is one
@@ -259,7 +267,7 @@ class _Resource:
     __slots__ = ("entries", "varies")
 
     def __init__(self) -> None:
-        self.entries: OrderedDict[Variant, Entry] = OrderedDict()
+        self.entries: dict[Variant, Entry] = {}
         self.varies: dict[tuple[bytes, ...], int] = {}
 
     def newest(self) -> Entry:
@@ -337,7 +345,7 @@ class Store:
         found = None
         for vary in resource.varies if resource is not None else ():
             assert resource is not None
-            entry = resource.entries.get(Variant(vary, vary_key(vary, request)))
+            entry = resource.entries.get(variant_of(vary, request))
             if entry is not None and (found is None or _newer(entry, found)):
                 found = entry
         return found
@@ -360,9 +368,7 @@ class Store:
         `began_epoch` is `purge_epoch` as it was when the fetch began: a purge of this URL since then means
         that the response may be what was purged, and it is refused.
         """
-        return self.put_variant(
-            primary, Variant(entry.vary, vary_key(entry.vary, request)), entry, began_epoch
-        )
+        return self.put_variant(primary, variant_of(entry.vary, request), entry, began_epoch)
 
     def put_variant(
         self, primary: bytes, variant: Variant, entry: Entry, began_epoch: int | None = None

@@ -53,6 +53,20 @@ def test_validators_are_read_once() -> None:
     assert (entry().etag, entry().last_modified) == (None, None)
 
 
+def test_what_leaves_is_freed_at_once() -> None:
+    """A cycle would wait for a full collection, which comes after millions of misses and stops everything."""
+    store = Store(capacity=200_000)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(2000):
+            store.put(b"%s%d" % (URL, number), GZIP, entry(vary=ENCODING if number % 2 else ()))
+            store.get(b"%s%d" % (URL, number // 2), GZIP)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_a_use_is_counted_on_the_node() -> None:
     store = Store()
     one = entry()

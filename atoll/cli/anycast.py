@@ -96,35 +96,41 @@ def status(folder: Path, as_json: bool) -> None:
 
 
 @anycast.command()
+@json_option
 @click.pass_obj
-def drain(folder: Path) -> None:
+def drain(folder: Path, as_json: bool) -> None:
     """Send users elsewhere: GRACEFUL_SHUTDOWN and prepending, then withdrawn. Kept over a restart.
 
     \b
     Example:
       atoll anycast drain
     """
-    _intend(folder, drain=True)
-    say("draining: GRACEFUL_SHUTDOWN (RFC 8326) and prepending, then withdrawn")
+    _intend(folder, as_json, drain=True)
 
 
 @anycast.command()
+@json_option
 @click.pass_obj
-def undrain(folder: Path) -> None:
+def undrain(folder: Path, as_json: bool) -> None:
     """Announce again.
 
     \b
     Example:
       atoll anycast undrain
     """
-    _intend(folder, drain=False)
-    say("announced again, once the service answers")
+    _intend(folder, as_json, drain=False)
 
 
-def _intend(folder: Path, *, drain: bool) -> None:
-    from atoll.wire.messages import SetIntent
+def _intend(folder: Path, as_json: bool, *, drain: bool) -> None:
+    from atoll.wire.messages import GetAnycast, SetIntent
 
     _ask_any(folder, SetIntent(drain=drain))
+    if as_json:
+        print_json(_ask(folder, GetAnycast()))
+    elif drain:
+        say("draining: GRACEFUL_SHUTDOWN (RFC 8326) and prepending, then withdrawn")
+    else:
+        say("announced again, once the service answers")
 
 
 def _ask(folder: Path, message: Message) -> AnycastStatus:

@@ -12,6 +12,7 @@ from atoll.cli.lab_kills import kills
 from atoll.cli.lab_network import bar, city_of_each_pop, gateway_port
 from atoll.cli.lab_purge import purge
 from atoll.cli.lab_restart import restart
+from atoll.cli.lab_run import run
 from atoll.cli.lab_soak import soak
 from atoll.cli.lab_stampede import stampede
 from atoll.cli.output import json_option, print_json, print_table, say
@@ -63,6 +64,7 @@ lab.add_command(stampede)
 lab.add_command(kills)
 lab.add_command(soak)
 lab.add_command(restart)
+lab.add_command(run)
 
 
 @lab.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,6 +34,15 @@ class Netns(msgspec.Struct, frozen=True):
         """`argv` as it is to be started from outside so that it runs in here."""
         user = ("--user", "--preserve-credentials") if self.rootless else ()
         return ("nsenter", f"--target={self.pid}", *user, "--net", "--mount", "--", *argv)
+
+
+class Cable(msgspec.Struct, frozen=True):
+    """A link between two namespaces; each end's device is named after the other side."""
+
+    left: str
+    right: str
+    left_addresses: tuple[str, ...]
+    right_addresses: tuple[str, ...]
 
 
 class Netlab:
@@ -90,24 +99,56 @@ class Netlab:
         self, left: str, right: str, left_addresses: Sequence[str], right_addresses: Sequence[str]
     ) -> None:
         """A cable. Each end is a device named after the other side, with addresses such as 10.0.0.1/30."""
-        self.run(
-            left, "ip", "link", "add", "name", right, "type", "veth", "peer", "name", left,
-            "netns", str(self[right].pid),
-        )  # fmt: skip
-        for name, device, addresses in ((left, right, left_addresses), (right, left, right_addresses)):
-            for address in addresses:
-                no_dad = ("nodad",) if ":" in address else ()
-                self.run(name, "ip", "address", "add", address, "dev", device, *no_dad)
-            self.run(name, "ip", "link", "set", "dev", device, "up")
+        self.wire([Cable(left, right, tuple(left_addresses), tuple(right_addresses))])
 
-    def run(self, name: str, *argv: str) -> str:
-        """What a command prints in there.
+    def wire(self, cables: Iterable[Cable]) -> None:
+        """Many cables at once: two commands for each namespace, not ten for each cable.
+
+        Raises:
+            AtollError: a name is too long for a device, or an address is no address.
+        """
+        made: list[str] = []
+        ends: dict[str, list[str]] = {}
+        for cable in cables:
+            left, right = self[cable.left], self[cable.right]
+            made.append(
+                f"link add name {cable.right} netns {left.pid} type veth "
+                f"peer name {cable.left} netns {right.pid}"
+            )
+            for name, device, addresses in (
+                (cable.left, cable.right, cable.left_addresses),
+                (cable.right, cable.left, cable.right_addresses),
+            ):
+                mine = ends.setdefault(name, [])
+                for address in addresses:
+                    mine.append(f"address add {address} dev {device}{' nodad' if ':' in address else ''}")
+                mine.append(f"link set dev {device} up")
+        if made:
+            self.batch(next(iter(self._spaces)), made)
+        for name, lines in ends.items():
+            self.batch(name, lines)
+
+    def batch(self, name: str, lines: Iterable[str]) -> None:
+        """Commands for `ip`, all in one process.
+
+        Raises:
+            AtollError: one of them fails.
+        """
+        self.run(name, "ip", "-batch", "-", text="\n".join(lines))
+
+    def run(self, name: str, *argv: str, text: str = "") -> str:
+        """What a command prints in there, given `text` to read.
 
         Raises:
             AtollError: it fails.
         """
         done = subprocess.run(
-            self[name].command(*argv), capture_output=True, text=True, check=False, timeout=_LIMIT_S
+            self[name].command(*argv),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LIMIT_S,
         )
         if done.returncode:
             raise AtollError(f"{' '.join(argv)}: {done.stderr.strip() or done.returncode}", where=name)

@@ -79,26 +79,38 @@ class Bird:
         self.control = folder / "bird.ctl"
         self.config = folder / "bird.conf"
         self.config.write_text(config)
-        self._daemon = Daemon(
-            lab,
-            space,
-            tools["bird"],
-            ("-f", "-c", str(self.config), "-s", str(self.control), "-P", str(folder / "bird.pid")),
-            folder / "bird.log",
-        )
-        self._daemon.until(self.control)
+        self._lab, self._space, self._tool = lab, space, tools["bird"]
+        self._daemon = self._start()
 
     async def ask(self, command: str) -> tuple[str, ...]:
         """What it answers, a string a line."""
         return tuple(line.text for line in await bird_control.ask(self.control, command))
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._daemon.process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._daemon.signal(number)
 
+    def restart(self) -> None:
+        """Start it again after it was killed."""
+        self._daemon.stop()
+        self.control.unlink(missing_ok=True)
+        self._daemon = self._start()
+
     def stop(self) -> None:
         """End it."""
         self._daemon.stop()
+
+    def _start(self) -> Daemon:
+        folder = self.control.parent
+        arguments = ("-f", "-c", str(self.config), "-s", str(self.control), "-P", str(folder / "bird.pid"))
+        daemon = Daemon(self._lab, self._space, self._tool, arguments, folder / "bird.log")
+        daemon.until(self.control)
+        return daemon
 
 
 class Frr:

@@ -75,10 +75,16 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     assert done.stdout.splitlines()[-1] == "['atoll.cli.output', 'atoll.cli.main']"
 
 
+def leaves(command: click.Command) -> list[click.Command]:
+    """The commands below a group, at any depth; a command by itself."""
+    if not isinstance(command, click.Group):
+        return [command]
+    return [leaf for below in command.commands.values() for leaf in leaves(below)]
+
+
 @pytest.mark.parametrize("name", list(main.COMMANDS))
 def test_every_command_exists_and_takes_json(name: str) -> None:
     command = main.cli.get_command(click.Context(main.cli), name)
     assert command is not None
-    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
-    for leaf in leaves:
+    for leaf in leaves(command):
         assert any("--json" in parameter.opts for parameter in leaf.params), leaf.name

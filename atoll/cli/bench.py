@@ -240,6 +240,45 @@ def conformance(peers: str, only: str, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option(
+    "--as-rel",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="CAIDA's as-rel or as-rel2, plain, gz or bz2; else a synthetic graph.",
+)
+@click.option("--ases", default=78_000, show_default=True, type=click.IntRange(100, 500_000), help="Of that.")
+@click.option("--rounds", default=50, show_default=True, type=click.IntRange(3, 10_000), help="Of each plan.")
+@click.option("--seed", default=1, show_default=True, help="Of the graph and the origins.")
+@click.option("--peers", default="bgpy", show_default=True, help="`bgpy` or `none`.")
+@json_option
+def catchment(as_rel: Path | None, ases: int, rounds: int, seed: int, peers: str, as_json: bool) -> None:
+    """The model of the Internet: ms a run, beside BGPy on the same graph, and whether both choose alike.
+
+    Exit code 1: they do not.
+
+    \b
+    Examples:
+      atoll bench catchment
+      atoll bench catchment --as-rel 20260101.as-rel2.txt.bz2 --json
+    """
+    if peers not in ("bgpy", "none"):
+        raise AtollError(f"no peer {peers!r}", "bgpy or none", "--peers")
+    module = load("catchment")
+    options = module.Options(as_rel=as_rel, ases=ases, rounds=rounds, seed=seed, peers=peers == "bgpy")
+    report = module.run(options, say)
+    if as_json:
+        print_json(report)
+    else:
+        print_table(*module.table(report))
+        built = "" if report.bgpy_build_s is None else f"; BGPy built it in {report.bgpy_build_s:.1f} s"
+        say(f"{report.ases:,} ASes, {report.links:,} links ({report.graph}), {report.load_s:.1f} s{built}")
+        for name, text in report.left_out.items():
+            say(f"{name}: {text}")
+    if not report.ok:
+        raise SystemExit(1)
+
+
+@bench.command()
 @click.option("--minutes", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Under load.")
 @click.option("--trials", default=20, show_default=True, type=click.IntRange(1, 1000), help="Silences.")
 @json_option

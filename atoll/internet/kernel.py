@@ -79,6 +79,16 @@ class Marks(NamedTuple):
     down: Bytes
 
 
+class Telling(NamedTuple):
+    """What neighbours are told of one prefix: its origins are `first` to before `last`."""
+
+    seeds: Seeds
+    rov: Bytes
+    first: int
+    last: int
+    plain: bool  # everybody is told the same, as of most prefixes: then nobody need look
+
+
 def _jit(function: Callable[_Given, None]) -> Callable[_Given, None]:
     try:
         return njit(cache=True, nogil=True)(function)
@@ -86,10 +96,14 @@ def _jit(function: Callable[_Given, None]) -> Callable[_Given, None]:
         return njit(nogil=True)(function)
 
 
-_inline: Final = njit(nogil=True)
+# Taking an array out of a tuple counts a reference, with an atomic instruction each way, unless the compiler
+# sees that it need not. In the loops over neighbours that would be most of the time: functions in them are
+# inlined, take arrays that were taken out before, and call what is seldom needed.
+_inline: Final = njit(nogil=True, inline="always")
+_called: Final = njit(nogil=True)
 
 
-@_inline
+@_called
 def _ruled(seeds: Seeds, seed: int, receiver: int) -> int:
     """As `_told`, by the origin's rule for this neighbour; a binary search, large networks have thousands."""
     low, high = seeds.rule_start[seed], seeds.rule_start[seed + 1]
@@ -104,196 +118,295 @@ def _ruled(seeds: Seeds, seed: int, receiver: int) -> int:
     return -1 if seeds.rule_add[low] < 0 else int(2 * seeds.rule_add[low] + seeds.rule_stop[low])
 
 
-@_inline
-def _told(seeds: Seeds, rov: Bytes, state: State, p: int, sender: int, receiver: int) -> int:
+@_called
+def _told(telling: Telling, state: State, sender: int, receiver: int) -> int:
     """What `receiver` hears: -1 nothing, else twice the copies more, plus 1 for NO_EXPORT."""
-    seed = seeds.bound[p] + state.origin[p, sender]
+    seeds = telling.seeds
+    seed = telling.first + state.origin[sender]
     flags = seeds.flags[seed]
     if flags == 0:
         return 0
-    if flags & INVALID and rov[receiver]:
+    if flags & INVALID and telling.rov[receiver]:
         return -1
     if flags & CLAIMS:
         for at in range(seeds.claim_start[seed], seeds.claim_start[seed + 1]):
             if seeds.claim_row[at] == receiver:
                 return -1
-    if flags & RULES and state.relation[p, sender] == ORIGIN:
+    if flags & RULES and state.relation[sender] == ORIGIN:
         return _ruled(seeds, seed, receiver)
     return 0
 
 
 @_inline
+def _is_plain(seeds: Seeds, first: int, last: int) -> bool:
+    """Whether these origins tell everybody the same."""
+    for seed in range(first, last):  # noqa: SIM110 - numba knows no generators in `all`
+        if seeds.flags[seed] != 0:
+            return False
+    return True
+
+
+@_inline
+def _shortest(
+    lengths: Ints, relations: Bytes, mutes: Bytes, row: int, start: Ints, nodes: Ints, highest: int
+) -> tuple[int, int, int]:
+    """As `_best`, where everybody is told the same."""
+    length, best = 2**31 - 1, -1
+    for at in range(start[row], start[row + 1]):
+        sender = nodes[at]
+        relation = relations[sender]
+        if relation == NONE or relation > highest or mutes[sender]:
+            continue
+        if lengths[sender] + 1 < length:
+            length, best = lengths[sender] + 1, sender
+    return length, best, 0
+
+
+@_called
 def _best(
-    seeds: Seeds, rov: Bytes, state: State, p: int, row: int, start: Ints, nodes: Ints, highest: int
+    telling: Telling, state: State, row: int, start: Ints, nodes: Ints, highest: int
 ) -> tuple[int, int, int]:
     """(length, sender, muted) of the shortest route that neighbours with relations up to `highest` tell."""
     length, best, muted = 2**31 - 1, -1, 0
     for at in range(start[row], start[row + 1]):
         sender = nodes[at]
-        relation = state.relation[p, sender]
-        if relation == NONE or relation > highest or state.muted[p, sender]:
+        relation = state.relation[sender]
+        if relation == NONE or relation > highest or state.muted[sender]:
             continue
-        if state.length[p, sender] + 1 >= length:
+        if state.length[sender] + 1 >= length:
             continue
-        told = _told(seeds, rov, state, p, sender, row)
+        told = _told(telling, state, sender, row)
         if told < 0:
             continue
-        found = state.length[p, sender] + 1 + (told >> 1)
+        found = state.length[sender] + 1 + (told >> 1)
         if found < length:
             length, best, muted = found, sender, told & 1
     return length, best, muted
 
 
 @_inline
-def _put(
-    state: State, p: int, row: int, length: int, origin: int, next_hop: int, relation: int, muted: int
+def _put(  # noqa: PLR0913, PLR0917 - see above
+    origins: Ints,
+    lengths: Ints,
+    hops: Ints,
+    relations: Bytes,
+    mutes: Bytes,
+    row: int,
+    length: int,
+    origin: int,
+    next_hop: int,
+    relation: int,
+    muted: int,
 ) -> bool:
     """Sets a route; True when neighbours can tell the difference."""
     differs = (
-        state.length[p, row] != length
-        or state.origin[p, row] != origin
-        or state.relation[p, row] != relation
-        or state.muted[p, row] != muted
+        lengths[row] != length or origins[row] != origin or relations[row] != relation or mutes[row] != muted
     )
-    state.length[p, row] = length
-    state.origin[p, row] = origin
-    state.next_hop[p, row] = next_hop
-    state.relation[p, row] = relation
-    state.muted[p, row] = muted
+    lengths[row] = length
+    origins[row] = origin
+    hops[row] = next_hop
+    relations[row] = relation
+    mutes[row] = muted
     return bool(differs)
 
 
 @_inline
-def _clear(state: State, p: int, row: int) -> None:
-    state.length[p, row] = 0
-    state.origin[p, row] = -1
-    state.next_hop[p, row] = -1
-    state.relation[p, row] = NONE
-    state.muted[p, row] = 0
+def _clear(state: State, row: int) -> None:
+    state.length[row] = 0
+    state.origin[row] = -1
+    state.next_hop[row] = -1
+    state.relation[row] = NONE
+    state.muted[row] = 0
 
 
 @_inline
-def _mark(marks: Bytes, p: int, start: Ints, nodes: Ints, row: int) -> None:
+def _mark(marks: Bytes, start: Ints, nodes: Ints, row: int) -> None:
     for at in range(start[row], start[row + 1]):
-        marks[p, nodes[at]] = 1
+        marks[nodes[at]] = 1
 
 
 @_inline
-def _up(links: Links, seeds: Seeds, rov: Bytes, state: State, marks: Marks, full: bool, p: int) -> None:
+def _up(links: Links, telling: Telling, state: State, marks: Marks, full: bool) -> None:
     """Phase 1: customers' routes climb; when a row is looked at, all its customers have decided."""
-    seed_of = np.full(len(rov), -1, np.int32)
-    for seed in range(seeds.bound[p], seeds.bound[p + 1]):
+    seeds, first = telling.seeds, telling.first
+    origins, lengths, hops = state.origin, state.length, state.next_hop
+    relations, mutes = state.relation, state.muted
+    start, nodes = links.customer_start, links.customers
+    seed_of = np.full(len(relations), -1, np.int32)
+    for seed in range(first, telling.last):
         seed_of[seeds.row[seed]] = seed
-    for row in links.order:
-        if not full and not marks.up[p, row]:
+    order = links.order
+    for row in order:
+        if not full and not marks.up[row]:
             continue
         seed = seed_of[row]
-        relation = state.relation[p, row]
-        climbed = relation in (ORIGIN, CUSTOMER)
+        climbed = relations[row] in (ORIGIN, CUSTOMER)
         if seed >= 0:
-            changed = _put(state, p, row, seeds.length[seed], seed - seeds.bound[p], row, ORIGIN, 0)
-        else:
-            length, sender, muted = _best(
-                seeds, rov, state, p, row, links.customer_start, links.customers, CUSTOMER
+            changed = _put(
+                origins,
+                lengths,
+                hops,
+                relations,
+                mutes,
+                row,
+                seeds.length[seed],
+                seed - first,
+                row,
+                ORIGIN,
+                0,
             )
+        else:
+            if telling.plain:
+                length, sender, muted = _shortest(lengths, relations, mutes, row, start, nodes, CUSTOMER)
+            else:
+                length, sender, muted = _best(telling, state, row, start, nodes, CUSTOMER)
             if sender >= 0:
-                changed = _put(state, p, row, length, state.origin[p, sender], sender, CUSTOMER, muted)
+                changed = _put(
+                    origins,
+                    lengths,
+                    hops,
+                    relations,
+                    mutes,
+                    row,
+                    length,
+                    origins[sender],
+                    sender,
+                    CUSTOMER,
+                    muted,
+                )
             elif climbed:
-                _clear(state, p, row)
+                _clear(state, row)
                 changed = True
-                marks.across[p, row] = 1
+                marks.across[row] = 1
             else:
                 continue
         if changed and not full:
-            _mark(marks.up, p, links.provider_start, links.providers, row)
-            _mark(marks.across, p, links.peer_start, links.peers, row)
-            _mark(marks.down, p, links.customer_start, links.customers, row)
+            _mark(marks.up, links.provider_start, links.providers, row)
+            _mark(marks.across, links.peer_start, links.peers, row)
+            _mark(marks.down, links.customer_start, links.customers, row)
 
 
 @_inline
-def _across(
-    links: Links, seeds: Seeds, rov: Bytes, before: State, state: State, marks: Marks, full: bool, p: int
-) -> None:
+def _across(links: Links, telling: Telling, before: State, state: State, marks: Marks, full: bool) -> None:
     """Phase 2: what came up crosses one link. Few have something to tell: they do, nobody asks."""
-    if not full and not _forget_crossed(state, marks, p):
+    if not full and not _forget_crossed(state, marks):
         return
-    for sender in range(len(rov)):
-        if state.relation[p, sender] not in (ORIGIN, CUSTOMER) or state.muted[p, sender]:
+    origins, lengths, hops = state.origin, state.length, state.next_hop
+    relations, mutes = state.relation, state.muted
+    start, nodes = links.peer_start, links.peers
+    for sender in range(len(relations)):
+        if relations[sender] not in (ORIGIN, CUSTOMER) or mutes[sender]:
             continue
-        for at in range(links.peer_start[sender], links.peer_start[sender + 1]):
-            row = links.peers[at]
-            relation = state.relation[p, row]
-            if relation in (ORIGIN, CUSTOMER) or (not full and not marks.across[p, row]):
+        for at in range(start[sender], start[sender + 1]):
+            row = nodes[at]
+            relation = relations[row]
+            if relation in (ORIGIN, CUSTOMER) or (not full and not marks.across[row]):
                 continue
-            if relation == PEER and state.length[p, sender] + 1 >= state.length[p, row]:
+            if relation == PEER and lengths[sender] + 1 >= lengths[row]:
                 continue  # senders ascend: the first of the shortest is the lowest
-            told = _told(seeds, rov, state, p, sender, row)
-            length = state.length[p, sender] + 1 + (told >> 1)
-            if told >= 0 and (relation != PEER or length < state.length[p, row]):
-                _put(state, p, row, length, state.origin[p, sender], sender, PEER, told & 1)
+            told = 0 if telling.plain else _told(telling, state, sender, row)
+            length = lengths[sender] + 1 + (told >> 1)
+            if told >= 0 and (relation != PEER or length < lengths[row]):
+                _put(
+                    origins,
+                    lengths,
+                    hops,
+                    relations,
+                    mutes,
+                    row,
+                    length,
+                    origins[sender],
+                    sender,
+                    PEER,
+                    told & 1,
+                )
     if not full:
-        _mark_crossed(links, before, state, marks, p)
+        _mark_crossed(links, before, state, marks)
 
 
 @_inline
-def _forget_crossed(state: State, marks: Marks, p: int) -> bool:
+def _forget_crossed(state: State, marks: Marks) -> bool:
     """Marked rows have no peer's route until one is told again; whether there is any marked."""
     some = False
-    for row in range(state.origin.shape[1]):
-        if marks.across[p, row]:
+    for row in range(len(state.origin)):
+        if marks.across[row]:
             some = True
-            if state.relation[p, row] == PEER:
-                _clear(state, p, row)
+            if state.relation[row] == PEER:
+                _clear(state, row)
     return some
 
 
 @_inline
-def _mark_crossed(links: Links, before: State, state: State, marks: Marks, p: int) -> None:
+def _mark_crossed(links: Links, before: State, state: State, marks: Marks) -> None:
     """After phase 2: who has nothing asks its providers, and customers hear of what differs."""
-    for row in range(state.origin.shape[1]):
-        relation = state.relation[p, row]
-        if not marks.across[p, row] or relation in (ORIGIN, CUSTOMER):
+    for row in range(len(state.origin)):
+        relation = state.relation[row]
+        if not marks.across[row] or relation in (ORIGIN, CUSTOMER):
             continue
         if relation == NONE:
-            marks.down[p, row] = 1
+            marks.down[row] = 1
         if (
-            relation != before.relation[p, row]
-            or state.length[p, row] != before.length[p, row]
-            or state.origin[p, row] != before.origin[p, row]
-            or state.muted[p, row] != before.muted[p, row]
+            relation != before.relation[row]
+            or state.length[row] != before.length[row]
+            or state.origin[row] != before.origin[row]
+            or state.muted[row] != before.muted[row]
         ):
-            _mark(marks.down, p, links.customer_start, links.customers, row)
+            _mark(marks.down, links.customer_start, links.customers, row)
 
 
 @_inline
-def _down(links: Links, seeds: Seeds, rov: Bytes, state: State, marks: Marks, full: bool, p: int) -> None:
+def _down(links: Links, telling: Telling, state: State, marks: Marks, full: bool) -> None:
     """Phase 3: everything sinks to customers; providers are looked at before their customers."""
-    for at in range(len(rov) - 1, -1, -1):
-        row = links.order[at]
-        relation = state.relation[p, row]
-        if relation not in (NONE, PROVIDER) or (not full and not marks.down[p, row]):
+    origins, lengths, hops = state.origin, state.length, state.next_hop
+    relations, mutes = state.relation, state.muted
+    start, nodes = links.provider_start, links.providers
+    order = links.order
+    for at in range(len(relations) - 1, -1, -1):
+        row = order[at]
+        relation = relations[row]
+        if relation not in (NONE, PROVIDER) or (not full and not marks.down[row]):
             continue
-        length, sender, muted = _best(
-            seeds, rov, state, p, row, links.provider_start, links.providers, PROVIDER
-        )
+        if telling.plain:
+            length, sender, muted = _shortest(lengths, relations, mutes, row, start, nodes, PROVIDER)
+        else:
+            length, sender, muted = _best(telling, state, row, start, nodes, PROVIDER)
         if sender >= 0:
-            changed = _put(state, p, row, length, state.origin[p, sender], sender, PROVIDER, muted)
+            changed = _put(
+                origins,
+                lengths,
+                hops,
+                relations,
+                mutes,
+                row,
+                length,
+                origins[sender],
+                sender,
+                PROVIDER,
+                muted,
+            )
         elif relation == PROVIDER:
-            _clear(state, p, row)
+            _clear(state, row)
             changed = True
         else:
             continue
         if changed and not full:
-            _mark(marks.down, p, links.customer_start, links.customers, row)
+            _mark(marks.down, links.customer_start, links.customers, row)
 
 
 def _run(
     links: Links, seeds: Seeds, rov: Bytes, before: State, state: State, marks: Marks, full: bool
 ) -> None:
     for p in range(len(seeds.bound) - 1):
-        _up(links, seeds, rov, state, marks, full, p)
-        _across(links, seeds, rov, before, state, marks, full, p)
-        _down(links, seeds, rov, state, marks, full, p)
+        first, last = seeds.bound[p], seeds.bound[p + 1]
+        was = State(
+            before.origin[p], before.length[p], before.next_hop[p], before.relation[p], before.muted[p]
+        )
+        now = State(state.origin[p], state.length[p], state.next_hop[p], state.relation[p], state.muted[p])
+        seen = Marks(marks.up[p], marks.across[p], marks.down[p])
+        telling = Telling(seeds, rov, first, last, _is_plain(seeds, first, last))
+        _up(links, telling, now, seen, full)
+        _across(links, telling, was, now, seen, full)
+        _down(links, telling, now, seen, full)
 
 
 _compiled: Final = _jit(_run)

@@ -184,29 +184,20 @@ def _best(
     return length, best, muted
 
 
-@_inline
-def _put(  # noqa: PLR0913, PLR0917 - see above
-    origins: Ints,
-    lengths: Ints,
-    hops: Ints,
-    relations: Bytes,
-    mutes: Bytes,
-    row: int,
-    length: int,
-    origin: int,
-    next_hop: int,
-    relation: int,
-    muted: int,
-) -> bool:
+@_called
+def _put(state: State, row: int, length: int, origin: int, next_hop: int, relation: int, muted: int) -> bool:
     """Sets a route; True when neighbours can tell the difference."""
     differs = (
-        lengths[row] != length or origins[row] != origin or relations[row] != relation or mutes[row] != muted
+        state.length[row] != length
+        or state.origin[row] != origin
+        or state.relation[row] != relation
+        or state.muted[row] != muted
     )
-    lengths[row] = length
-    origins[row] = origin
-    hops[row] = next_hop
-    relations[row] = relation
-    mutes[row] = muted
+    state.length[row] = length
+    state.origin[row] = origin
+    state.next_hop[row] = next_hop
+    state.relation[row] = relation
+    state.muted[row] = muted
     return bool(differs)
 
 
@@ -242,38 +233,14 @@ def _up(links: Links, telling: Telling, state: State, marks: Marks, full: bool) 
         seed = seed_of[row]
         climbed = relations[row] in (ORIGIN, CUSTOMER)
         if seed >= 0:
-            changed = _put(
-                origins,
-                lengths,
-                hops,
-                relations,
-                mutes,
-                row,
-                seeds.length[seed],
-                seed - first,
-                row,
-                ORIGIN,
-                0,
-            )
+            changed = _put(state, row, seeds.length[seed], seed - first, row, ORIGIN, 0)
         else:
             if telling.plain:
                 length, sender, muted = _shortest(lengths, relations, mutes, row, start, nodes, CUSTOMER)
             else:
                 length, sender, muted = _best(telling, state, row, start, nodes, CUSTOMER)
             if sender >= 0:
-                changed = _put(
-                    origins,
-                    lengths,
-                    hops,
-                    relations,
-                    mutes,
-                    row,
-                    length,
-                    origins[sender],
-                    sender,
-                    CUSTOMER,
-                    muted,
-                )
+                changed = _put(state, row, length, origins[sender], sender, CUSTOMER, muted)
             elif climbed:
                 _clear(state, row)
                 changed = True
@@ -307,19 +274,7 @@ def _across(links: Links, telling: Telling, before: State, state: State, marks: 
             told = 0 if telling.plain else _told(telling, state, sender, row)
             length = lengths[sender] + 1 + (told >> 1)
             if told >= 0 and (relation != PEER or length < lengths[row]):
-                _put(
-                    origins,
-                    lengths,
-                    hops,
-                    relations,
-                    mutes,
-                    row,
-                    length,
-                    origins[sender],
-                    sender,
-                    PEER,
-                    told & 1,
-                )
+                _put(state, row, length, origins[sender], sender, PEER, told & 1)
     if not full:
         _mark_crossed(links, before, state, marks)
 
@@ -371,19 +326,7 @@ def _down(links: Links, telling: Telling, state: State, marks: Marks, full: bool
         else:
             length, sender, muted = _best(telling, state, row, start, nodes, PROVIDER)
         if sender >= 0:
-            changed = _put(
-                origins,
-                lengths,
-                hops,
-                relations,
-                mutes,
-                row,
-                length,
-                origins[sender],
-                sender,
-                PROVIDER,
-                muted,
-            )
+            changed = _put(state, row, length, origins[sender], sender, PROVIDER, muted)
         elif relation == PROVIDER:
             _clear(state, row)
             changed = True

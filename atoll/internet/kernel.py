@@ -220,7 +220,7 @@ def _mark(marks: Bytes, start: Ints, nodes: Ints, row: int) -> None:
 def _up(links: Links, telling: Telling, state: State, marks: Marks, full: bool) -> None:
     """Phase 1: customers' routes climb; when a row is looked at, all its customers have decided."""
     seeds, first = telling.seeds, telling.first
-    origins, lengths, hops = state.origin, state.length, state.next_hop
+    origins, lengths = state.origin, state.length
     relations, mutes = state.relation, state.muted
     start, nodes = links.customer_start, links.customers
     seed_of = np.full(len(relations), -1, np.int32)
@@ -258,7 +258,7 @@ def _across(links: Links, telling: Telling, before: State, state: State, marks: 
     """Phase 2: what came up crosses one link. Few have something to tell: they do, nobody asks."""
     if not full and not _forget_crossed(state, marks):
         return
-    origins, lengths, hops = state.origin, state.length, state.next_hop
+    origins, lengths = state.origin, state.length
     relations, mutes = state.relation, state.muted
     start, nodes = links.peer_start, links.peers
     for sender in range(len(relations)):
@@ -312,7 +312,7 @@ def _mark_crossed(links: Links, before: State, state: State, marks: Marks) -> No
 @_inline
 def _down(links: Links, telling: Telling, state: State, marks: Marks, full: bool) -> None:
     """Phase 3: everything sinks to customers; providers are looked at before their customers."""
-    origins, lengths, hops = state.origin, state.length, state.next_hop
+    origins, lengths = state.origin, state.length
     relations, mutes = state.relation, state.muted
     start, nodes = links.provider_start, links.providers
     order = links.order

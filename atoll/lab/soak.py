@@ -44,6 +44,7 @@ SLOW_READERS: Final = 4
 WARM_UP_SHARE: Final = 0.2
 STEER_S: Final = 15.0
 STEP: Final = 1.25
+HELD_BACK: Final = 0.05  # of all requests that are due: whoever asks cannot ask for more
 FULL: Final = 0.97  # of the most that a cache holds
 MOST_UNDER_WAY: Final = 128
 GROWTH_MB_H: Final = 8.0  # of memory besides the cache, above which the verdict is bad
@@ -295,13 +296,16 @@ class _Soak:
     async def _look(self, load: _Load, progress: Callable[[Sample], None]) -> None:
         began_s = monotonic()
         closed_s = steered_s = 0.0
+        before = (0, 0)  # held back, asked
         while True:
             at_s = monotonic() - began_s
             self._samples.append(await self._sample(at_s))
             progress(self._samples[-1])
             if at_s < WARM_UP_SHARE * self._plan.seconds and at_s - steered_s >= STEER_S:
-                load.rate = steered(load.rate, self._plan.load, self._samples, steered_s)
-                steered_s = at_s
+                held, due = load.held_back - before[0], load.held_back + load.requests - sum(before)
+                share = held / due if due else 0.0
+                load.rate = steered(load.rate, self._plan.load, self._samples, steered_s, share)
+                steered_s, before = at_s, (load.held_back, load.requests)
             if at_s - closed_s >= INTERVAL_S:
                 self._intervals.append(load.interval(at_s))
                 closed_s = at_s
@@ -363,17 +367,21 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: dict[str, float]
 
 
-def steered(rate: float, wanted_load: float, samples: Sequence[Sample], since_s: float) -> float:
+def steered(
+    rate: float, wanted_load: float, samples: Sequence[Sample], since_s: float, held_back: float = 0.0
+) -> float:
     """The rate that brings the worker nearer to what is wanted, given what it took `since_s`; by steps.
 
-    What a request costs changes while caches fill, and with how many come at a time.
+    What a request costs changes while caches fill, and with how many come at a time. Where a notable share
+    of the requests was `held_back` since, more of them would only be held back as well.
     """
     recent = [sample for sample in samples if sample.at_s >= since_s]
     elapsed_s = recent[-1].at_s - recent[0].at_s if recent else 0.0
     load = (recent[-1].cpu_s - recent[0].cpu_s) / elapsed_s if elapsed_s else 0.0
     if load <= 0:
         return rate
-    return rate * min(STEP, max(1 / STEP, wanted_load / load))
+    step = min(STEP, max(1 / STEP, wanted_load / load))
+    return rate * (min(1.0, step) if held_back > HELD_BACK else step)
 
 
 def judge(plan: Plan, samples: Sequence[Sample], intervals: Sequence[Interval], facts: Facts) -> Result:

@@ -131,6 +131,8 @@ def test_a_worker_that_has_too_little_to_do_gets_more() -> None:
     assert steered(100.0, 0.55, half_busy, 100.0) == pytest.approx(110.0)
     assert steered(100.0, 0.1, half_busy, 0.0) == pytest.approx(80.0)
     assert steered(100.0, 0.8, [], 0.0) == 100.0
+    assert steered(100.0, 0.8, half_busy, 0.0, held_back=0.5) == 100.0  # whoever asks can no more
+    assert steered(100.0, 0.1, half_busy, 0.0, held_back=0.5) == pytest.approx(80.0)
 
 
 def test_a_short_run_says_nothing_of_growth() -> None:

@@ -56,9 +56,8 @@ class Pop:
         """A web server of somebody else's."""
         www = self.folder / "www"
         www.mkdir(exist_ok=True)
-        return await self._start(
-            sys.executable, "-m", "http.server", "8080", "--bind", "127.0.0.1", "-d", str(www)
-        )
+        argv = (sys.executable, "-m", "http.server", "8080", "--bind", "127.0.0.1", "-d", str(www))
+        return await self._start(*argv, log=self.folder / "service.log")
 
     async def anycast(self, *more: str) -> asyncio.subprocess.Process:
         """The command."""
@@ -83,10 +82,10 @@ class Pop:
     def _atoll(self) -> tuple[str, ...]:
         return (sys.executable, "-m", "atoll.cli.main", "anycast", "--state", str(self.folder / "state"))
 
-    async def _start(self, *argv: str) -> asyncio.subprocess.Process:
-        with self.log.open("ab") as log:
+    async def _start(self, *argv: str, log: Path | None = None) -> asyncio.subprocess.Process:
+        with (log or self.log).open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
-                *self.lab["pop"].command(*argv), stdout=log, stderr=log, cwd=CHECKOUT, env=dict(os.environ)
+                *self.lab["pop"].command(*argv), stdout=sink, stderr=sink, cwd=CHECKOUT, env=dict(os.environ)
             )
         self._processes.append(process)
         return process

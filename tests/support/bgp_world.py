@@ -24,6 +24,7 @@ protocol bgp pop {{
   local 10.0.0.2 as 64600;
   neighbor 10.0.0.1 as 64512;
   passive; {more}
+  error wait time 1, 2;  # after an error BIRD takes no session for a minute by default
   ipv4 {{ import all; export none; }};
   ipv6 {{ import all; export none; }};
 }}

@@ -90,7 +90,6 @@ def configuration(router: Router, timers: Timers, guarded: frozenset[int] = froz
 
 def pop_configuration(router: Router, timers: Timers, include: str) -> str:
     """BIRD's configuration at a PoP, whose announcements are in the file `include`."""
-    guard = "bfd on; " if timers.bfd else ""
     parts = [
         f"router id {router.router_id};",
         f'include "{include}";',
@@ -98,11 +97,8 @@ def pop_configuration(router: Router, timers: Timers, include: str) -> str:
         _bfd([side.asn for side in router.sides] if timers.bfd else [], timers),
     ]
     parts += [
-        f"protocol bgp {space(side.asn)} {{\n"
-        f"  local {side.local} as {router.asn}; neighbor {side.remote} as {side.asn};\n"
-        f"  hold time {timers.hold_s}; connect delay time 1; connect retry time 2; error wait time 1, 4;\n"
-        f"  check link yes; {guard}\n"
-        f"  ipv4 {{ import none; export where atoll_to_{space(side.asn)}(); }};\n}}"
+        _session(router, side, timers, timers.bfd)
+        + f"\n  ipv4 {{ import none; export where atoll_to_{space(side.asn)}(); }};\n}}"
         for side in router.sides
     ]
     return "\n".join(parts) + "\n"
@@ -121,18 +117,24 @@ def _static(router: Router) -> str:
     return f"protocol static own {{ ipv4; {routes} }}"
 
 
-def _protocol(router: Router, side: Side, timers: Timers, guarded: bool) -> str:
-    mine = f"({router.asn}, 1, {_FROM_CUSTOMER})"
-    tag = f"bgp_large_community.add({mine}); " if side.relation == "customer" else ""
-    everything = "accept;"
-    ours = f"if source = RTS_STATIC || {mine} ~ bgp_large_community then accept; reject;"
+def _session(router: Router, side: Side, timers: Timers, guarded: bool) -> str:
+    """How a BGP protocol begins, whatever it exports."""
     return f"""\
 protocol bgp {space(side.asn)} {{
   local {side.local} as {router.asn};
   neighbor {side.remote} as {side.asn};
   hold time {timers.hold_s};
   connect delay time 1; connect retry time 2; error wait time 1, 4;
-  check link yes;{" bfd on;" if guarded else ""}
+  check link yes;{" bfd on;" if guarded else ""}"""
+
+
+def _protocol(router: Router, side: Side, timers: Timers, guarded: bool) -> str:
+    mine = f"({router.asn}, 1, {_FROM_CUSTOMER})"
+    tag = f"bgp_large_community.add({mine}); " if side.relation == "customer" else ""
+    everything = "accept;"
+    ours = f"if source = RTS_STATIC || {mine} ~ bgp_large_community then accept; reject;"
+    return f"""\
+{_session(router, side, timers, guarded)}
   ipv4 {{
     import filter {{
       bgp_large_community.delete([({router.asn}, 1, *)]);

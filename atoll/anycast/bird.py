@@ -25,8 +25,6 @@ from atoll.anycast.speaker import (
     OnEvent,
     RouteAcknowledged,
     RouteWithdrawn,
-    SessionDown,
-    SessionUp,
     WithdrawalProof,
     checked,
 )
@@ -170,12 +168,9 @@ class BirdSpeaker:
             await asyncio.sleep(LOOK_S)
 
     def _seen(self, session: Session, *, up: bool, reason: str) -> None:
-        was_up, session.up, session.reason = session.up, up, "" if up else reason
-        if was_up == up:
-            return
-        session.since_s = asyncio.get_running_loop().time()
-        name = session.neighbor.name
-        self._on_event(SessionUp(neighbor=name) if up else SessionDown(reason=reason, neighbor=name))
+        event = session.turned(up=up, reason=reason, now_s=asyncio.get_running_loop().time())
+        if event is not None:
+            self._on_event(event)
 
     async def _end(self, *, goes_on: bool) -> None:
         if self._looking is not None:

@@ -33,7 +33,6 @@ from atoll.anycast.speaker import (
     RouteAcknowledged,
     RouteWithdrawn,
     SessionDown,
-    SessionUp,
     WithdrawalProof,
     checked,
 )
@@ -194,9 +193,9 @@ class ExaBgpSpeaker:
             self._has_left(session, event)
 
     def _came_up(self, session: Told) -> None:
-        session.up, session.reason = True, ""
-        session.since_s = asyncio.get_running_loop().time()
-        self._on_event(SessionUp(neighbor=session.neighbor.name))
+        event = session.turned(up=True, reason="", now_s=asyncio.get_running_loop().time())
+        if event is not None:
+            self._on_event(event)
         task = asyncio.create_task(self._tell_everything(session))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
@@ -213,14 +212,13 @@ class ExaBgpSpeaker:
                 await self._process.say(command)
 
     def _went_down(self, session: Told, reason: str) -> None:
-        was_up, session.up, session.reason = session.up, False, reason
+        event = session.turned(up=False, reason=reason, now_s=asyncio.get_running_loop().time())
         session.held.clear()
         for left in session.waiting.values():
             if not left.done():
                 left.set_result(None)
-        if was_up:
-            session.since_s = asyncio.get_running_loop().time()
-            self._on_event(SessionDown(reason=reason, neighbor=session.neighbor.name))
+        if event is not None:
+            self._on_event(event)
 
     def _has_left(self, session: Told, update: Sent) -> None:
         for prefix in update.announced:
